@@ -1,0 +1,98 @@
+"""Settings of the server: frozen data, validated once. The command line and the environment are read in `relay.cli`."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from relay.errors import ConfigError
+
+Device = Literal["auto", "cpu", "cuda"]
+Path_ = Literal["relay", "cascade", "draft"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one client may ask of the server.
+
+    Attributes:
+        max_frame_bytes: Largest websocket message; a larger one closes the connection with 1009.
+        max_audio_ahead_s: How much more audio than real time a client may have sent; beyond it: close 1008.
+        max_utterance_s: A turn is ended when it gets this long.
+        max_unsent_bytes: How much may wait for a client that does not read; beyond it: close 1008.
+        send_timeout_s: How long one message may wait to be sent; beyond it: close 1008.
+        playout_lead_s: How far the audio sent may run ahead of the audio played.
+    """
+
+    max_frame_bytes: int = 4 * 1024 * 1024
+    max_audio_ahead_s: float = 60.0
+    max_utterance_s: float = 60.0
+    max_unsent_bytes: int = 8 * 1024 * 1024
+    send_timeout_s: float = 15.0
+    playout_lead_s: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Everything `relay serve` can be told.
+
+    Attributes:
+        host: Address to listen on; loopback unless asked otherwise.
+        port: Port; 0 picks a free one.
+        device: Where models run.
+        max_sessions: Sessions admitted at once; None: as many as the engines have slots for.
+        api_key: Clients must present it when it is set.
+        tls_cert: PEM certificate chain; with `tls_key`, the server speaks TLS.
+        tls_key: PEM private key.
+        llm_url: Base URL of an OpenAI-compatible language model server; None: the embedded model.
+        llm_model: Model name to ask it for.
+        llm_api_key: Key for it.
+        ears: Recogniser engine by name.
+        voice: Voice engine by name.
+        path: How replies are made.
+        record_dir: Where sessions are recorded; None: nowhere.
+        limits: See `Limits`.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: Device = "auto"
+    max_sessions: int | None = None
+    api_key: str | None = field(default=None, repr=False)
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    llm_url: str | None = None
+    llm_model: str | None = None
+    llm_api_key: str | None = field(default=None, repr=False)
+    ears: str = "auto"
+    voice: str = "auto"
+    path: Path_ = "cascade"
+    record_dir: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for a value that cannot work, saying what to do."""
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"--port {self.port} is not a port; choose 0 to 65535")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("--tls-cert and --tls-key go together; give both or neither")
+        if self.llm_url is not None and not self.llm_url.startswith(("http://", "https://")):
+            raise ConfigError(f"--llm-url {self.llm_url!r} must begin with http:// or https://")
+        if self.llm_url is None and self.llm_model is not None:
+            raise ConfigError("--llm-model needs --llm-url; without a URL the embedded model answers")
+        if self.max_sessions is not None and self.max_sessions < 1:
+            raise ConfigError("--max-sessions must be at least 1")
+        if self.path != "cascade":
+            raise ConfigError(f"--path {self.path} is not available in this version; use --path cascade")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
