@@ -1,0 +1,358 @@
+"""The session's configuration: immutable, merged from `session.update`, shown in `session.updated`.
+
+A field absent from an update stays as it is; null turns a setting off, or back to the server's default where it cannot
+be off.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from relay.audio import RATE_HZ, Format
+from relay.errors import BadEvent
+from relay.wire.types import (
+    AudioFormat,
+    AudioInput,
+    AudioOutput,
+    CustomVoice,
+    Modality,
+    NoiseReduction,
+    Prompt,
+    Reasoning,
+    RelaySettings,
+    RetentionRatio,
+    SemanticVad,
+    ServerVad,
+    SessionAudio,
+    SessionFields,
+    Tool,
+    ToolChoice,
+    Tracing,
+    TranscriptionOptions,
+)
+
+MAX_DEPTH = 32
+"""Nesting of JSON that is kept and echoed, such as the schema of a tool."""
+
+_FORMAT_OF: dict[str, Format] = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
+_WIRE_OF: dict[Format, AudioFormat] = {
+    "pcm16": AudioFormat(type="audio/pcm", rate=24_000),
+    "g711_ulaw": AudioFormat(type="audio/pcmu"),
+    "g711_alaw": AudioFormat(type="audio/pcma"),
+}
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnDetection:
+    """How the end of the caller's turn is found.
+
+    Attributes:
+        type: `server_vad` (voice activity and a pause) or `semantic_vad` (also what was said).
+        threshold: Activation of the voice activity detector, 0 to 1.
+        prefix_padding_ms: Audio kept before the detected start of speech.
+        silence_duration_ms: Pause that ends a turn.
+        create_response: Whether the end of a turn asks for a response.
+        interrupt_response: Whether the start of speech cancels the response in progress.
+        idle_timeout_ms: Silence after a reply that triggers another response, or None.
+        eagerness: How soon `semantic_vad` takes the turn.
+    """
+
+    type: Literal["server_vad", "semantic_vad"] = "server_vad"
+    threshold: float = 0.5
+    prefix_padding_ms: int = 300
+    silence_duration_ms: int = 500
+    create_response: bool = True
+    interrupt_response: bool = True
+    idle_timeout_ms: int | None = None
+    eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Transcription:
+    """Transcription of the caller's speech for the client. Only `language` and `prompt` are hints to the recogniser."""
+
+    model: str = "relay"
+    language: str | None = None
+    prompt: str | None = None
+    languages: tuple[str, ...] | None = None
+    keywords: tuple[str, ...] | None = None
+    delay: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """What a client asked for with `session.relay`.
+
+    Attributes:
+        playback: The client reports what it has played with `relay.playback`.
+        partials: Send `relay.partial`.
+        words: Send `relay.words`.
+        metrics: Send `relay.metrics`.
+        draft: Send `relay.draft`.
+    """
+
+    playback: bool = False
+    partials: bool = True
+    words: bool = True
+    metrics: bool = True
+    draft: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SessionConfig:
+    """Everything a client can set for its session. `turn_detection` None means that the client commits by hand.
+
+    `noise_reduction`, `tools`, `tool_choice`, `parallel_tool_calls`, `reasoning`, `tracing`, `truncation`, `prompt` and
+    `include` are accepted and echoed.
+    """
+
+    model: str = "relay"
+    instructions: str = ""
+    output_modalities: tuple[Modality, ...] = ("audio",)
+    input_format: Format = "pcm16"
+    output_format: Format = "pcm16"
+    voice: str = "relay"
+    speed: float = 1.0
+    turn_detection: TurnDetection | None = TurnDetection()
+    transcription: Transcription | None = None
+    noise_reduction: NoiseReduction | None = None
+    max_output_tokens: int | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str | ToolChoice = "auto"
+    parallel_tool_calls: bool | None = None
+    reasoning: Reasoning | None = None
+    tracing: str | Tracing | None = None
+    truncation: str | RetentionRatio = "auto"
+    prompt: Prompt | None = None
+    include: tuple[str, ...] | None = None
+    relay: RelayOptions | None = None
+
+
+def updated(config: SessionConfig, defaults: SessionConfig, fields: SessionFields) -> SessionConfig:
+    """The configuration after a client's update.
+
+    Args:
+        config: The configuration now.
+        defaults: The server's own, for fields set to null.
+        fields: What the client sent.
+
+    Raises:
+        BadEvent: A value is not one that this server can follow.
+    """
+    _check_depth(fields)
+    changes = _echoed_changes(defaults, fields)
+    if fields.output_modalities is not UNSET:
+        changes["output_modalities"] = (
+            parse_modalities(fields.output_modalities, "session.output_modalities") or defaults.output_modalities
+        )
+    if fields.max_output_tokens is not UNSET:
+        changes["max_output_tokens"] = parse_max_output_tokens(fields.max_output_tokens)
+    if fields.relay is not UNSET:
+        changes["relay"] = None if fields.relay is None else _overlay(config.relay or RelayOptions(), fields.relay)
+    if fields.audio is not UNSET:
+        if fields.audio.input is not UNSET:
+            changes |= _input_changes(config, defaults, fields.audio.input)
+        if fields.audio.output is not UNSET:
+            changes |= _output_changes(defaults, fields.audio.output)
+    return dataclasses.replace(config, **changes)
+
+
+def changed(before: SessionConfig, after: SessionConfig) -> frozenset[str]:
+    """Names of the fields that differ."""
+    return frozenset(f.name for f in dataclasses.fields(before) if getattr(before, f.name) != getattr(after, f.name))
+
+
+def _echoed_changes(defaults: SessionConfig, fields: SessionFields) -> dict[str, Any]:
+    """Changes of the fields that are taken as they come; lists become tuples."""
+    changes: dict[str, Any] = {}
+    names = (
+        "model",
+        "instructions",
+        "tool_choice",
+        "parallel_tool_calls",
+        "reasoning",
+        "tracing",
+        "truncation",
+        "prompt",
+    )
+    for name in (*names, "tools", "include"):
+        value = getattr(fields, name)
+        if value is None:
+            changes[name] = getattr(defaults, name)
+        elif value is not UNSET:
+            changes[name] = tuple(value) if isinstance(value, list) else value
+    return changes
+
+
+def _input_changes(config: SessionConfig, defaults: SessionConfig, wire: AudioInput) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if wire.format is not UNSET:
+        changes["input_format"] = parse_format(wire.format, "session.audio.input.format") or defaults.input_format
+    if wire.turn_detection is None:
+        changes["turn_detection"] = None
+    elif wire.turn_detection is not UNSET:
+        kind: Literal["server_vad", "semantic_vad"] = (
+            "server_vad" if isinstance(wire.turn_detection, ServerVad) else "semantic_vad"
+        )
+        now = config.turn_detection
+        base = now if now is not None and now.type == kind else TurnDetection(type=kind)
+        changes["turn_detection"] = _overlay(base, wire.turn_detection)
+    if wire.transcription is None:
+        changes["transcription"] = None
+    elif wire.transcription is not UNSET:
+        changes["transcription"] = _overlay(config.transcription or Transcription(), wire.transcription)
+    if wire.noise_reduction is None:
+        changes["noise_reduction"] = None
+    elif wire.noise_reduction is not UNSET:
+        given = _given(wire.noise_reduction)
+        changes["noise_reduction"] = msgspec.structs.replace(config.noise_reduction or NoiseReduction(), **given)
+    return changes
+
+
+def _output_changes(defaults: SessionConfig, wire: AudioOutput) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if wire.format is not UNSET:
+        changes["output_format"] = parse_format(wire.format, "session.audio.output.format") or defaults.output_format
+    if wire.voice is not UNSET:
+        changes["voice"] = parse_voice(wire.voice) or defaults.voice
+    if wire.speed is not UNSET:
+        changes["speed"] = defaults.speed if wire.speed is None else wire.speed
+    return changes
+
+
+def parse_format(wire: AudioFormat | None, param: str) -> Format | None:
+    """The format of audio; None for null. Raises BadEvent for a rate that the format does not have."""
+    if wire is None:
+        return None
+    form = _FORMAT_OF[wire.type]
+    if wire.rate is not None and wire.rate is not UNSET and wire.rate != RATE_HZ[form]:
+        raise BadEvent(f"{wire.type} has {RATE_HZ[form]} Hz here: resample, and send that", param=f"{param}.rate")
+    return form
+
+
+def parse_voice(wire: str | CustomVoice | None) -> str | None:
+    """The name of a voice; None for null."""
+    return wire.id if isinstance(wire, CustomVoice) else wire
+
+
+def parse_modalities(wire: list[Modality] | None, param: str) -> tuple[Modality, ...] | None:
+    """What a response is made of; None for null. Raises BadEvent unless it is exactly one of text and audio."""
+    if wire is None:
+        return None
+    if len(wire) != 1:
+        raise BadEvent("Ask for ['audio'], which brings its transcript, or for ['text']", param=param)
+    return tuple(wire)
+
+
+def parse_max_output_tokens(wire: int | Literal["inf"] | None) -> int | None:
+    """The limit, or None for `inf` and null."""
+    return wire if isinstance(wire, int) else None
+
+
+def _given(wire: msgspec.Struct) -> dict[str, Any]:
+    """The fields that the client sent."""
+    return {name: value for name, value in msgspec.structs.asdict(wire).items() if value is not UNSET}
+
+
+def _overlay(base: _T, wire: msgspec.Struct) -> _T:
+    """A dataclass with the fields that the client sent; null gives the dataclass's own default."""
+    fresh = type(base)()
+    changes = {name: getattr(fresh, name) if value is None else value for name, value in _given(wire).items()}
+    changes = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    return dataclasses.replace(base, **changes)  # type: ignore[type-var]
+
+
+def _check_depth(fields: SessionFields) -> None:
+    """Refuses JSON nested so deep that echoing it could exhaust the stack."""
+    level: list[Any] = [fields]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, msgspec.Struct):
+                below.extend(msgspec.structs.asdict(value).values())
+            elif isinstance(value, dict):
+                below.extend(value.values())
+            elif isinstance(value, list):
+                below.extend(value)
+        level = below
+        if not level:
+            return
+    raise BadEvent(f"Nest values at most {MAX_DEPTH} levels deep", param="session")
+
+
+def to_wire(config: SessionConfig, session_id: str) -> SessionFields:
+    """The session object as clients see it; `relay` only for a client that asked."""
+    return SessionFields(
+        type="realtime",
+        object="realtime.session",
+        id=session_id,
+        model=config.model,
+        output_modalities=list(config.output_modalities),
+        instructions=config.instructions,
+        audio=SessionAudio(
+            input=AudioInput(
+                format=_WIRE_OF[config.input_format],
+                turn_detection=_turn_detection_to_wire(config.turn_detection),
+                transcription=_transcription_to_wire(config.transcription),
+                noise_reduction=config.noise_reduction,
+            ),
+            output=AudioOutput(format=_WIRE_OF[config.output_format], voice=config.voice, speed=config.speed),
+        ),
+        tools=list(config.tools),
+        tool_choice=config.tool_choice,  # type: ignore[arg-type]  # one of the literals: it came from the wire
+        parallel_tool_calls=_or_unset(config.parallel_tool_calls),
+        max_output_tokens=max_output_tokens_to_wire(config.max_output_tokens),
+        reasoning=_or_unset(config.reasoning),
+        tracing=config.tracing,  # type: ignore[arg-type]
+        truncation=config.truncation,  # type: ignore[arg-type]
+        prompt=config.prompt,
+        include=None if config.include is None else list(config.include),  # type: ignore[arg-type]
+        relay=UNSET if config.relay is None else RelaySettings(**dataclasses.asdict(config.relay)),
+    )
+
+
+def format_to_wire(form: Format) -> AudioFormat:
+    """The format as clients see it."""
+    return _WIRE_OF[form]
+
+
+def max_output_tokens_to_wire(limit: int | None) -> int | Literal["inf"]:
+    """The limit as clients see it."""
+    return "inf" if limit is None else limit
+
+
+def _or_unset(value: _T | None) -> _T | UnsetType:
+    return UNSET if value is None else value
+
+
+def _turn_detection_to_wire(turn: TurnDetection | None) -> ServerVad | SemanticVad | None:
+    if turn is None:
+        return None
+    if turn.type == "semantic_vad":
+        return SemanticVad(
+            eagerness=turn.eagerness,
+            create_response=turn.create_response,
+            interrupt_response=turn.interrupt_response,
+        )
+    return ServerVad(
+        threshold=turn.threshold,
+        prefix_padding_ms=turn.prefix_padding_ms,
+        silence_duration_ms=turn.silence_duration_ms,
+        idle_timeout_ms=turn.idle_timeout_ms,
+        create_response=turn.create_response,
+        interrupt_response=turn.interrupt_response,
+    )
+
+
+def _transcription_to_wire(transcription: Transcription | None) -> TranscriptionOptions | None:
+    if transcription is None:
+        return None
+    given = {name: value for name, value in dataclasses.asdict(transcription).items() if value is not None}
+    return msgspec.convert(given, TranscriptionOptions)

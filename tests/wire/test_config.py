@@ -1,0 +1,168 @@
+"""session.update: what is absent stays, null is null, what cannot be followed is refused by name."""
+
+import dataclasses
+from typing import Any
+
+import msgspec
+import pytest
+
+from relay.errors import BadEvent
+from relay.wire.config import (
+    MAX_DEPTH,
+    RelayOptions,
+    SessionConfig,
+    Transcription,
+    TurnDetection,
+    changed,
+    to_wire,
+    updated,
+)
+from relay.wire.types import SessionFields
+
+DEFAULTS = SessionConfig(instructions="Be kind.", voice="house")
+
+
+def update(config: SessionConfig, fields: dict[str, Any]) -> SessionConfig:
+    return updated(config, DEFAULTS, msgspec.convert(fields, SessionFields))
+
+
+def test_what_is_absent_stays() -> None:
+    config = update(DEFAULTS, {"audio": {"output": {"speed": 1.2}}})
+    assert config == dataclasses.replace(DEFAULTS, speed=1.2)
+    assert changed(DEFAULTS, config) == {"speed"}
+    assert update(config, {}) == config
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "value"),
+    [
+        ({"instructions": "Hm."}, "instructions", "Hm."),
+        ({"output_modalities": ["text"]}, "output_modalities", ("text",)),
+        ({"max_output_tokens": 7}, "max_output_tokens", 7),
+        ({"audio": {"input": {"format": {"type": "audio/pcmu"}}}}, "input_format", "g711_ulaw"),
+        ({"audio": {"output": {"format": {"type": "audio/pcma", "rate": 8000}}}}, "output_format", "g711_alaw"),
+        ({"audio": {"output": {"voice": {"id": "v"}}}}, "voice", "v"),
+        ({"audio": {"input": {"transcription": {"language": "de"}}}}, "transcription", Transcription(language="de")),
+        ({"relay": {"words": False}}, "relay", RelayOptions(words=False)),
+        ({"audio": {"input": {"turn_detection": {"type": "server_vad"}}}}, "turn_detection", TurnDetection()),
+    ],
+)
+def test_a_given_field_changes(fields: dict[str, Any], name: str, value: object) -> None:
+    config = update(DEFAULTS, fields)
+    assert getattr(config, name) == value
+    assert changed(DEFAULTS, config) <= {name}
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"audio": {"input": {"turn_detection": None}}}, "turn_detection"),
+        ({"audio": {"input": {"transcription": None}}}, "transcription"),
+        ({"audio": {"input": {"noise_reduction": None}}}, "noise_reduction"),
+        ({"tracing": None}, "tracing"),
+        ({"prompt": None}, "prompt"),
+        ({"relay": None}, "relay"),
+    ],
+)
+def test_null_turns_off(fields: dict[str, Any], name: str) -> None:
+    everything = update(
+        DEFAULTS,
+        {
+            "audio": {
+                "input": {
+                    "turn_detection": {"type": "semantic_vad"},
+                    "transcription": {},
+                    "noise_reduction": {"type": "far_field"},
+                }
+            },
+            "tracing": "auto",
+            "prompt": {"id": "p"},
+            "relay": {},
+        },
+    )
+    assert getattr(everything, name) is not None
+    config = update(everything, fields)
+    assert getattr(config, name) is None
+    assert changed(everything, config) == {name}
+
+
+def test_null_brings_back_the_servers_default() -> None:
+    config = update(
+        DEFAULTS,
+        {
+            "instructions": "Hm.",
+            "output_modalities": ["text"],
+            "max_output_tokens": 7,
+            "audio": {
+                "input": {"format": {"type": "audio/pcmu"}},
+                "output": {"format": {"type": "audio/pcmu"}, "voice": "v", "speed": 1.5},
+            },
+            "tools": [{"type": "function", "name": "f"}],
+        },
+    )
+    nothing = {
+        "instructions": None,
+        "output_modalities": None,
+        "max_output_tokens": None,
+        "audio": {"input": {"format": None}, "output": {"format": None, "voice": None, "speed": None}},
+        "tools": None,
+    }
+    assert update(config, nothing) == DEFAULTS
+
+
+def test_turn_detection_merges_within_its_type_and_starts_afresh_across_types() -> None:
+    config = update(DEFAULTS, {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": 0.3}}}})
+    config = update(
+        config, {"audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 300}}}}
+    )
+    assert config.turn_detection == TurnDetection(threshold=0.3, silence_duration_ms=300)
+    config = update(config, {"audio": {"input": {"turn_detection": {"type": "server_vad", "threshold": None}}}})
+    assert config.turn_detection == TurnDetection(silence_duration_ms=300)
+    config = update(config, {"audio": {"input": {"turn_detection": {"type": "semantic_vad", "eagerness": "low"}}}})
+    assert config.turn_detection == TurnDetection(type="semantic_vad", eagerness="low")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"audio": {"input": {"format": {"type": "audio/pcm", "rate": 16000}}}}, "session.audio.input.format.rate"),
+        ({"audio": {"output": {"format": {"type": "audio/pcmu", "rate": 24000}}}}, "session.audio.output.format.rate"),
+        ({"output_modalities": ["text", "audio"]}, "session.output_modalities"),
+        ({"output_modalities": []}, "session.output_modalities"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(BadEvent) as caught:
+        update(DEFAULTS, fields)
+    assert caught.value.param == param
+
+
+def test_what_is_echoed_is_not_deep() -> None:
+    def schema(depth: int) -> Any:
+        value: Any = 1
+        for _ in range(depth):
+            value = {"items": [value]}
+        return {"tools": [{"type": "function", "name": "f", "parameters": value}]}
+
+    config = update(DEFAULTS, schema(10))
+    assert to_wire(config, "s").tools == list(config.tools)
+    with pytest.raises(BadEvent):
+        update(DEFAULTS, schema(MAX_DEPTH))
+
+
+def test_what_is_shown_is_an_update_that_changes_nothing() -> None:
+    fields = {
+        "audio": {
+            "input": {"turn_detection": {"type": "semantic_vad"}, "transcription": {"keywords": ["Relay"]}},
+            "output": {"voice": "v", "speed": 0.5},
+        },
+        "tools": [{"type": "mcp", "server_label": "shop"}],
+        "tool_choice": {"type": "mcp", "server_label": "shop"},
+        "max_output_tokens": 12,
+        "tracing": {"workflow_name": "w"},
+        "include": ["item.input_audio_transcription.logprobs"],
+        "relay": {"playback": True},
+    }
+    config = update(DEFAULTS, fields)
+    shown = msgspec.json.decode(msgspec.json.encode(to_wire(config, "sess_1")), type=SessionFields)
+    assert updated(SessionConfig(), DEFAULTS, shown) == config
