@@ -1,0 +1,1 @@
+"""All model work: slots, batches, and the threads that own a device."""

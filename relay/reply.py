@@ -1,0 +1,228 @@
+"""One reply: think and speak side by side, audio paced to the client, and the ledger of what was heard of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+
+from relay.audio import RATE_HZ, VOICE_RATE_HZ, Format, Int16Array, Resampler, encode_bytes
+from relay.channel import Channel
+from relay.engine.engine import Engine
+from relay.engine.voice import VoiceInput, VoiceOutput
+from relay.errors import RelayError, StageFailed
+from relay.heard import Ledger
+from relay.metrics import StageClock
+from relay.stages.speak import speak
+from relay.stages.think import think
+from relay.wire.realtime import Response
+
+log = logging.getLogger(__name__)
+
+_WORDS_AHEAD = 64  # the brain may be this many words ahead of the voice
+_CHUNK_SAMPLES = VOICE_RATE_HZ // 10  # a message of audio holds at most 100 ms, so that little is lost when it is stale
+
+FALLBACKS = {
+    "ears": "Sorry, I could not make that out. Please say it again.",
+    "brain": "Sorry, I cannot answer right now. Please try again in a moment.",
+}
+
+
+class Reply:
+    """A response on its way to the client. `run` it as a task; every end of it finishes the response exactly once.
+
+    Args:
+        turn_id: The turn that it answers.
+        response: The protocol's side of it.
+        clock: Times of its stages, started at the end of the user's turn.
+        reports_playback: Whether the client says what it has played.
+        lead_s: How far the audio sent may run ahead of what can have been played.
+        flush: Lets the session's writer send what is queued.
+        on_audio: Told of every piece of audio sent, with its format.
+    """
+
+    def __init__(
+        self,
+        turn_id: int,
+        response: Response,
+        clock: StageClock,
+        *,
+        reports_playback: bool,
+        lead_s: float,
+        flush: Callable[[], None],
+        on_audio: Callable[[bytes, Format], None],
+    ) -> None:
+        self.turn_id = turn_id
+        self.response = response
+        self.clock = clock
+        self.ledger = Ledger()
+        self.task: asyncio.Task[None] | None = None
+        self.error: BaseException | None = None
+        self.was_interrupted = False
+        self._form: Format = response.params.output_format or "pcm16"
+        self._rate_hz = RATE_HZ[self._form]
+        self._reports_playback = reports_playback
+        self._lead_s = lead_s
+        self._flush = flush
+        self._on_audio = on_audio
+        self._sent_wire_samples = 0
+        self._first_sent_s: float | None = None
+
+    # ----------------------------------------------------------------------------------------------------------- making
+
+    async def run(
+        self,
+        pieces: AsyncIterator[str],
+        voice: Engine[VoiceInput, VoiceOutput] | None,
+        *,
+        speed: float = 1.0,
+        failure: StageFailed | None = None,
+    ) -> None:
+        """Makes the reply and finishes the response; raises nothing but cancellation.
+
+        Args:
+            pieces: The brain's stream.
+            voice: None makes a reply of text only.
+            speed: Speaking rate.
+            failure: A stage before this one has failed: `pieces` is the apology for it.
+        """
+        try:
+            try:
+                await self._say(pieces, voice, speed)
+            except StageFailed as error:
+                failure = failure or error
+                if error.stage == "brain" and not self.ledger.sent_samples:
+                    log.warning("turn %d: %s", self.turn_id, error)
+                    # Silence is not an answer: the person hears that something is wrong, the client reads what.
+                    await self._say(once(FALLBACKS["brain"]), voice, speed)
+            self._finish(failure)
+        except RelayError as error:
+            self._finish(failure or error)
+        except Exception as error:
+            log.exception("turn %d: the reply failed", self.turn_id)
+            self._finish(error)
+
+    async def _say(
+        self, pieces: AsyncIterator[str], voice: Engine[VoiceInput, VoiceOutput] | None, speed: float
+    ) -> None:
+        words: Channel[str] = Channel(_WORDS_AHEAD)
+        self._resampler = Resampler(VOICE_RATE_HZ, self._rate_hz)
+        thinking_failed: list[StageFailed] = []
+
+        async def thinking() -> None:
+            # What was said before the brain failed is still spoken to its end; the failure is reported after it.
+            try:
+                await think(pieces, words, self._on_word)
+            except StageFailed as error:
+                thinking_failed.append(error)
+
+        try:
+            async with asyncio.TaskGroup() as stages:
+                stages.create_task(thinking())
+                if voice is None:
+                    stages.create_task(_discard(words))
+                else:
+                    stages.create_task(speak(words, voice, self._send, speed=speed))
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from group
+        if thinking_failed:
+            raise thinking_failed[0]
+
+    def _on_word(self, word: str) -> None:
+        self.clock.lap("llm_first")
+        self.response.transcript(word)
+        self._flush()
+
+    async def _send(self, output: VoiceOutput) -> None:
+        words = deque(output.words)
+        for at in range(0, max(len(output.pcm), 1), _CHUNK_SAMPLES):
+            pcm = output.pcm[at : at + _CHUNK_SAMPLES]
+            self._send_wire(self._resampler.step(pcm))
+            until = self.ledger.sent_samples + len(pcm)
+            is_last = at + _CHUNK_SAMPLES >= len(output.pcm)
+            begun = []  # a word goes with the audio in which it begins
+            while words and (is_last or words[0].start_sample < until):
+                begun.append(words.popleft())
+            self.ledger.sent(len(pcm), begun)
+            if begun:
+                self.response.words([(w.text, self._wire(w.start_sample), self._wire(w.end_sample)) for w in begun])
+            self._flush()
+            await self._keep_lead()
+        if output.final:
+            self._send_wire(self._resampler.step(output.pcm[:0], last=True))
+            self._flush()
+
+    def _send_wire(self, pcm: Int16Array) -> None:
+        if not len(pcm):
+            return
+        data = encode_bytes(pcm, self._form)
+        self.response.audio(data, self._sent_wire_samples)
+        self._sent_wire_samples += len(pcm)
+        self._on_audio(data, self._form)
+        if self._first_sent_s is None:
+            self._first_sent_s = asyncio.get_running_loop().time()
+            self.clock.lap("voice_first")
+            self.response.metrics(self.clock.report(path="cascade"))
+
+    async def _keep_lead(self) -> None:
+        lead_s = self.ledger.sent_samples / VOICE_RATE_HZ - self._elapsed_s() - self._lead_s
+        if lead_s > 0:
+            await asyncio.sleep(lead_s)
+
+    def _finish(self, error: BaseException | None) -> None:
+        self.error = error
+        if error is None:
+            self.response.finish("completed")
+        else:
+            self.response.finish("failed", error=error)
+        self._flush()
+
+    # ---------------------------------------------------------------------------------------------------------- hearing
+
+    def stop(self, *, barge_in: bool) -> None:
+        """Ends the reply now; nothing of it is sent any more. Harmless when it has ended."""
+        self.response.finish("cancelled", reason="turn_detected" if barge_in else "client_cancelled")
+        if self.task is not None:
+            self.task.cancel()
+
+    def played(self, wire_samples: int) -> None:
+        """Takes the client's report, in samples of the output format."""
+        self._reports_playback = True
+        self.ledger.played(wire_samples * VOICE_RATE_HZ // self._rate_hz)
+
+    @property
+    def played_samples(self) -> int:
+        """Samples that the person can have heard: as reported, else bounded by the time since the first was sent."""
+        if self._reports_playback:
+            return self.ledger.reported_samples or 0
+        return min(int(self._elapsed_s() * VOICE_RATE_HZ), self.ledger.sent_samples)
+
+    @property
+    def is_heard_whole(self) -> bool:
+        """Whether all that was made has been played."""
+        return self.response.done and self.played_samples >= self.ledger.sent_samples
+
+    def heard(self) -> str:
+        """The words heard so far."""
+        return self.ledger.heard(self.played_samples)
+
+    def heard_until_ms(self, audio_end_ms: int) -> str:
+        """The words heard when the first `audio_end_ms` of the reply were."""
+        return self.ledger.heard(audio_end_ms * VOICE_RATE_HZ // 1000)
+
+    def _elapsed_s(self) -> float:
+        return 0.0 if self._first_sent_s is None else asyncio.get_running_loop().time() - self._first_sent_s
+
+    def _wire(self, voice_samples: int) -> int:
+        return voice_samples * self._rate_hz // VOICE_RATE_HZ
+
+
+async def once(text: str) -> AsyncIterator[str]:
+    """A stream of one piece."""
+    yield text
+
+
+async def _discard(words: Channel[str]) -> None:
+    async for _ in words:
+        pass

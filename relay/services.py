@@ -1,0 +1,53 @@
+"""What all sessions share, and what a session is given of the outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from relay.audio import Format
+from relay.brains import Brain
+from relay.config import Limits
+from relay.engine.ears import EarsInput, EarsOutput
+from relay.engine.engine import Engine
+from relay.engine.voice import VoiceInput, VoiceOutput
+from relay.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What all sessions share."""
+
+    ears: Engine[EarsInput, EarsOutput]
+    voice: Engine[VoiceInput, VoiceOutput]
+    brain: Brain
+    metrics: Metrics
+    limits: Limits
+
+
+class Transport(Protocol):
+    """A connection as a session sees it: whole messages, in order."""
+
+    async def receive(self) -> str | bytes | None:
+        """The next message; None when the client has left."""
+        ...
+
+    async def send(self, frame: str | bytes) -> None:
+        """Sends a message; waits while the client does not read."""
+        ...
+
+
+class Recorder(Protocol):
+    """Keeps what a session hears and says."""
+
+    def heard(self, samples: int, pcm: bytes) -> None:
+        """Audio from the client, as it came; `samples` is where it begins on the session's input clock."""
+        ...
+
+    def said(self, samples: int, pcm: bytes, form: Format) -> None:
+        """Audio to the client; `samples` is the input clock when it was sent."""
+        ...
+
+    def event(self, frame: str) -> None:
+        """A text frame to the client."""
+        ...

@@ -1,0 +1,277 @@
+"""One caller: the path from audio in to audio out. A TaskGroup wires the stages; the turn machine decides."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TypeAlias
+
+from relay.audio import BYTES_PER_SAMPLE, RATE_HZ, Format
+from relay.brains import Dialogue
+from relay.channel import Channel, ChannelFull
+from relay.errors import AudioTooFast, BadEvent, RelayError, SlowReader, StageFailed, shown
+from relay.events import Message
+from relay.metrics import StageClock
+from relay.reply import FALLBACKS, Reply, once
+from relay.services import Recorder, Services, Transport
+from relay.turn import CancelAsked, Event, Policy, ReplyEnded, ResponseAsked, StartReply, StopReply, TurnState, step
+from relay.user import UserSide
+from relay.wire.commands import (
+    AudioAppended,
+    CancelRequested,
+    Command,
+    CommitRequested,
+    InputCleared,
+    OutputCleared,
+    PlaybackReported,
+    ResponseParams,
+    ResponseRequested,
+    SessionChanged,
+    TruncateRequested,
+)
+from relay.wire.realtime import RealtimeProtocol
+
+_OLD_REPLIES = 8  # ended replies that can still be truncated to what was heard of them
+_BYTES_PER_S = 48_000  # of the widest input format
+
+DEFAULT_INSTRUCTIONS = "You are a helpful voice assistant. Answer in one or two short spoken sentences."
+
+
+Ordered: TypeAlias = AudioAppended | CommitRequested | InputCleared | SessionChanged | ResponseRequested
+
+
+class Session:
+    """One caller's dialogue over one transport.
+
+    Args:
+        transport: The connection.
+        protocol: A fresh protocol core.
+        services: What all sessions share.
+        recorder: Keeps what is heard and said, if anything does.
+    """
+
+    def __init__(
+        self, transport: Transport, protocol: RealtimeProtocol, services: Services, recorder: Recorder | None = None
+    ) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self._services = services
+        self._recorder = recorder
+        # Audio and what must keep its place in it; a client that sends faster than it is heard runs into the bound.
+        self._ordered: Channel[Ordered] = Channel(
+            int(services.limits.max_audio_ahead_s * _BYTES_PER_S), policy="error", weight=_weight
+        )
+        self._user = UserSide(protocol, services, recorder, self._turn, self._flush)
+        self._queued = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._state = TurnState()
+        self._asked: ResponseParams | None = None
+        self._reply: Reply | None = None
+        self._old_replies: deque[Reply] = deque(maxlen=_OLD_REPLIES)
+        self._dialogue: Dialogue
+        self._tasks: asyncio.TaskGroup
+
+    # --------------------------------------------------------------------------------------------------------- lifetime
+
+    async def run(self) -> None:
+        """Serves the caller until it leaves. Raises RelayError for what ends the connection from our side."""
+        async with self._services.brain.dialogue() as self._dialogue:
+            try:
+                async with asyncio.TaskGroup() as self._tasks:
+                    background = [
+                        self._tasks.create_task(self._write()),
+                        self._tasks.create_task(self._obey()),
+                        self._tasks.create_task(self._user.hear()),
+                    ]
+                    self._protocol.open()
+                    self._flush()
+                    await self._receive()
+                    if self._reply is not None:
+                        self._reply.stop(barge_in=False)
+                    for task in background:
+                        task.cancel()
+            except BaseExceptionGroup as group:
+                raise _first(group) from group
+
+    async def _receive(self) -> None:
+        while (message := await self._transport.receive()) is not None:
+            for command in self._protocol.receive(message):
+                self._handle(command)
+            self._flush()
+            # A client that does not read its answers is not read either: nothing piles up here.
+            while self._queued.is_set():
+                self._drained.clear()
+                await self._drained.wait()
+
+    async def _write(self) -> None:
+        while True:
+            await self._queued.wait()
+            for frame in self._protocol.outgoing():
+                try:
+                    async with asyncio.timeout(self._services.limits.send_timeout_s):
+                        await self._transport.send(frame)
+                except TimeoutError:
+                    raise SlowReader("the client does not read what it is sent") from None
+                if self._recorder is not None and isinstance(frame, str):
+                    self._recorder.event(frame)
+            if not self._protocol.has_outgoing:
+                self._queued.clear()
+                self._drained.set()
+
+    def _flush(self) -> None:
+        if self._protocol.has_outgoing:
+            self._queued.set()
+
+    # ------------------------------------------------------------------------------------------------- what clients ask
+
+    def _handle(self, command: Command) -> None:
+        match command:
+            case CancelRequested():
+                self._turn(CancelAsked())
+            case OutputCleared():
+                reply = self._reply
+                self._turn(CancelAsked())
+                if reply is not None:
+                    self._protocol.output_cleared(reply.response.id)
+            case TruncateRequested():
+                self._truncate(command)
+            case PlaybackReported(response_id=response_id, played_samples=played_samples):
+                self._on_playback(response_id, played_samples)
+            case _:
+                try:
+                    self._ordered.put_nowait(command)
+                except ChannelFull:
+                    ahead_s = self._services.limits.max_audio_ahead_s
+                    raise AudioTooFast(f"more than {ahead_s:.0f} s of audio wait; send audio in real time") from None
+
+    async def _obey(self) -> None:
+        """Follows what has a place in the stream of audio, in order."""
+        async for command in self._ordered:
+            match command:
+                case AudioAppended(data=data):
+                    await self._user.append(data)
+                case CommitRequested(event_id=event_id):
+                    await self._user.commit(event_id)
+                case InputCleared():
+                    await self._user.clear()
+                case SessionChanged(config=config, changed=changed):
+                    if changed & {"input_format", "turn_detection"}:
+                        await self._user.reconfigure(config)
+                case ResponseRequested(params=params, event_id=event_id):
+                    if self._asked is None:
+                        self._asked = params
+                        self._turn(ResponseAsked())
+                    else:
+                        message = "a response was asked for already; wait for its response.done, or cancel it"
+                        error = BadEvent(message, code="conversation_already_has_active_response")
+                        self._protocol.error(error, event_id)
+            self._flush()
+
+    def _truncate(self, asked: TruncateRequested) -> None:
+        reply = next((reply for reply in self._replies() if reply.response.item_id == asked.item_id), None)
+        if reply is None:
+            message = f"item {asked.item_id} is not a spoken reply that can still be truncated"
+            self._protocol.error(BadEvent(message, param="item_id"), asked.event_id)
+        else:
+            heard = reply.heard_until_ms(asked.audio_end_ms)
+            self._protocol.item_truncated(asked.item_id, asked.audio_end_ms, heard)
+
+    def _on_playback(self, response_id: str, played_samples: int) -> None:
+        for reply in self._replies():
+            if reply.response.id == response_id:
+                reply.played(played_samples)
+                if reply.was_interrupted:  # the last report comes after the flush: now it is known exactly
+                    self._protocol.set_heard(reply.response.item_id, reply.heard())
+
+    def _replies(self) -> list[Reply]:
+        return [*([self._reply] if self._reply else []), *self._old_replies]
+
+    # --------------------------------------------------------------------------------------------------------- replying
+
+    def _turn(self, event: Event) -> TurnState:
+        detection = self._protocol.config.turn_detection
+        policy = Policy(detection.create_response, detection.interrupt_response) if detection else Policy(False, False)
+        self._state, actions = step(self._state, event, policy)
+        for action in actions:
+            match action:
+                case StopReply(barge_in=barge_in):
+                    self._stop_reply(barge_in=barge_in)
+                case StartReply(turn_id=turn_id, asked=asked):
+                    self._start_reply(turn_id, asked=asked)
+        return self._state
+
+    def _start_reply(self, turn_id: int, *, asked: bool) -> None:
+        params, self._asked = (self._asked, None) if asked else (None, self._asked)
+        user_turn = self._user.take_turn(turn_id)
+        before = self._reply
+        if before is not None:
+            self._old_replies.append(before)
+        relay = self._protocol.config.relay
+        reply = self._reply = Reply(
+            turn_id,
+            self._protocol.begin_response(params),
+            (user_turn and user_turn.clock) or StageClock(),
+            reports_playback=relay is not None and relay.playback,
+            lead_s=self._services.limits.playout_lead_s,
+            flush=self._flush,
+            on_audio=self._on_audio,
+        )
+        failure = user_turn.failure if user_turn else None
+        reply.task = self._tasks.create_task(self._run_reply(reply, before, failure))
+
+    async def _run_reply(self, reply: Reply, before: Reply | None, failure: StageFailed | None) -> None:
+        if before is not None and before.task is not None:  # the dialogue's caches are one reply's at a time
+            await asyncio.wait([before.task])
+        params = reply.response.params
+        if failure is not None:
+            pieces = once(FALLBACKS["ears"])
+        else:
+            pieces = self._dialogue.reply(self._messages(params), max_tokens=params.max_output_tokens)
+        voice = self._services.voice if "audio" in (params.output_modalities or ()) else None
+        await reply.run(pieces, voice, speed=self._protocol.config.speed, failure=failure)
+        metrics = self._services.metrics
+        metrics.replies.labels("completed" if reply.error is None else "failed").inc()
+        if reply.error is not None:
+            metrics.errors.labels(shown(reply.error).code).inc()
+        if {"endpointing", "voice_first"} <= reply.clock.stages_ms.keys():
+            metrics.observe(reply.clock)
+        self._turn(ReplyEnded(reply.turn_id))
+        self._flush()
+
+    def _messages(self, params: ResponseParams) -> list[Message]:
+        said = self._protocol.conversation.messages() if params.input is None else list(params.input)
+        return [Message("system", params.instructions or DEFAULT_INSTRUCTIONS), *said]
+
+    def _stop_reply(self, *, barge_in: bool) -> None:
+        reply = self._reply
+        if reply is None or reply.is_heard_whole:
+            return
+        is_under_way = not reply.response.done
+        reply.stop(barge_in=barge_in)
+        if barge_in:
+            reply.was_interrupted = True
+            self._protocol.set_heard(reply.response.item_id, reply.heard())
+            self._services.metrics.barge_ins.inc()
+        elif reply.ledger.sent_samples:  # the client stopped it: words that were not sent were not said
+            self._protocol.set_heard(reply.response.item_id, reply.ledger.text)
+        if is_under_way:
+            self._services.metrics.replies.labels("cancelled").inc()
+        self._flush()
+
+    def _on_audio(self, data: bytes, form: Format) -> None:
+        self._services.metrics.audio_out.inc(len(data) / (BYTES_PER_SAMPLE[form] * RATE_HZ[form]))
+        if self._recorder is not None:
+            self._recorder.said(self._user.received_samples, data, form)
+
+
+def _weight(item: Ordered) -> int:
+    return len(item.data) if isinstance(item, AudioAppended) else 1_000
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one that says most: an error of ours, else the first."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        ours = [e for e in found.exceptions if isinstance(e, RelayError)]
+        found = ours[0] if ours else found.exceptions[0]
+    return found

@@ -1,0 +1,1 @@
+"""The stages of a turn: async functions with one job each."""

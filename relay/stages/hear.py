@@ -1,0 +1,78 @@
+"""Hear: speech of a turn -> its transcript, through the recogniser's slot of the session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from relay.audio import Int16Array
+from relay.channel import Channel
+from relay.engine.ears import EarsInput, EarsOutput
+from relay.engine.engine import Engine
+from relay.errors import StageFailed
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAudio:
+    """Audio of a turn.
+
+    Attributes:
+        turn_id: The turn.
+        pcm: [samples] int16 at 16 kHz; may be empty.
+        last: The turn ends with it.
+        discarded: Nobody wants the turn's transcript; only with `last`.
+    """
+
+    turn_id: int
+    pcm: Int16Array
+    last: bool = False
+    discarded: bool = False
+
+
+async def hear(
+    inbox: Channel[TurnAudio],
+    ears: Engine[EarsInput, EarsOutput],
+    on_output: Callable[[int, EarsOutput], None],
+    on_failure: Callable[[int, StageFailed], None],
+) -> None:
+    """Runs until the inbox is closed; `on_output` gets the partials and then the final output of every turn.
+
+    A recogniser that fails loses the turn under way and gets a fresh slot for the next; `on_failure` is told when that
+    turn ends, in place of a final output.
+    """
+    lost: int | None = None
+    failure = StageFailed("ears", "")
+    waiting: list[TurnAudio] = []
+    while True:
+        async with ears.slot() as slot:
+            while True:
+                if not waiting:
+                    try:
+                        waiting.append(await inbox.get())
+                    except StopAsyncIteration:
+                        return
+                waiting.extend(inbox.get_waiting())
+                item, waiting = _merge(waiting)
+                if item.turn_id != lost:
+                    try:
+                        output = await ears.step(slot, EarsInput(item.pcm, final=item.last))
+                    except Exception as error:
+                        lost, failure = item.turn_id, StageFailed("ears", f"the recogniser failed: {error}")
+                        waiting.insert(0, TurnAudio(lost, item.pcm[:0], item.last, item.discarded))
+                        break
+                    if not item.discarded:
+                        on_output(item.turn_id, output)
+                elif item.last and not item.discarded:
+                    on_failure(lost, failure)
+
+
+def _merge(items: list[TurnAudio]) -> tuple[TurnAudio, list[TurnAudio]]:
+    """All leading audio of one turn as one item, and the rest: what waited while the engine was busy is one step."""
+    count = 1
+    while not items[count - 1].last and count < len(items) and items[count].turn_id == items[0].turn_id:
+        count += 1
+    last = items[count - 1]
+    pcm = np.concatenate([item.pcm for item in items[:count]])
+    return TurnAudio(last.turn_id, pcm, last.last, last.discarded), items[count:]

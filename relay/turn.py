@@ -1,0 +1,170 @@
+"""The turn machine: who has the floor. Pure: (state, event) -> (state, actions). No await, no clock, no I/O.
+
+A user's utterance gets the next turn id when it begins. A reply carries the id of the turn it answers; a client's own
+`response.create` takes an id of its own. `floor` is the id of the reply that may be heard: barge-in clears it, and
+whatever carries another id is stale wherever it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+# --------------------------------------------------------------------------------------------------------------- events
+
+
+@dataclass(frozen=True, slots=True)
+class UserStarted:
+    """The user began to speak, or a manual turn received its first audio (`manual`: that interrupts nothing)."""
+
+    manual: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserStopped:
+    """The user's turn ended; `discarded` when the client cleared its audio."""
+
+    discarded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transcribed:
+    """The recogniser has finished a turn."""
+
+    turn_id: int
+    empty: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseAsked:
+    """The client asked for a response by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """The client cancelled the reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded:
+    """A reply is generated and sent whole, was cancelled, or has failed."""
+
+    turn_id: int
+
+
+Event: TypeAlias = UserStarted | UserStopped | Transcribed | ResponseAsked | CancelAsked | ReplyEnded
+
+# -------------------------------------------------------------------------------------------------------------- actions
+
+
+@dataclass(frozen=True, slots=True)
+class StopReply:
+    """The reply loses the floor: `barge_in` says by the user's voice, else by the client's request.
+
+    Also given for a reply that was sent whole but may still be playing.
+    """
+
+    turn_id: int
+    barge_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StartReply:
+    """A reply gets the floor. `asked`: by the client, with parameters of its own."""
+
+    turn_id: int
+    asked: bool
+
+
+Action: TypeAlias = StopReply | StartReply
+
+# -------------------------------------------------------------------------------------------------------------- machine
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the client wants done by itself (`turn_detection` of the session).
+
+    Attributes:
+        create_response: A finished turn is answered.
+        interrupt_response: Speech stops the reply.
+    """
+
+    create_response: bool = True
+    interrupt_response: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A reply that is owed. `asked`: by the client, with parameters of its own."""
+
+    turn_id: int
+    asked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TurnState:
+    """Where a dialogue stands.
+
+    Attributes:
+        last_id: The highest turn id given so far.
+        utterance: The turn being spoken by the user, if any.
+        hearing: Turns that ended and are still being recognised.
+        due: The reply that is owed and begins when nothing stands in its way.
+        floor: The turn whose reply may be heard, if any; stays after its end, while it may be playing.
+        replying: Whether that reply is still being made.
+    """
+
+    last_id: int = 0
+    utterance: int | None = None
+    hearing: frozenset[int] = frozenset()
+    due: Due | None = None
+    floor: int | None = None
+    replying: bool = False
+
+
+def step(state: TurnState, event: Event, policy: Policy) -> tuple[TurnState, tuple[Action, ...]]:
+    """Takes one event. Total: every event is defined in every state; what makes no sense changes nothing."""
+    actions: tuple[Action, ...] = ()
+    match event:
+        case UserStarted(manual=manual):
+            if state.utterance is None:
+                turn_id = state.last_id + 1
+                state = replace(state, last_id=turn_id, utterance=turn_id)
+                if policy.interrupt_response and not manual:
+                    state, actions = _stop(state, barge_in=True)
+        case UserStopped(discarded=discarded):
+            if state.utterance is not None:
+                hearing = state.hearing if discarded else state.hearing | {state.utterance}
+                state = replace(state, utterance=None, hearing=hearing)
+        case Transcribed(turn_id=turn_id, empty=empty):
+            if turn_id in state.hearing:
+                state = replace(state, hearing=state.hearing - {turn_id})
+                asked = state.due is not None and state.due.asked
+                if asked or (policy.create_response and not empty):
+                    state = replace(state, due=Due(turn_id, asked))
+        case ResponseAsked():
+            # It answers the turn being recognised, if there is one: clients commit and ask in one breath.
+            turn_id = max(state.hearing, default=state.last_id + 1)
+            state = replace(state, last_id=max(turn_id, state.last_id), due=Due(turn_id, asked=True))
+        case CancelAsked():
+            state, actions = _stop(replace(state, due=None), barge_in=False)
+        case ReplyEnded(turn_id=turn_id):
+            if turn_id == state.floor:
+                state = replace(state, replying=False)
+    state, started = _start_due(state)
+    return state, actions + started
+
+
+def _start_due(state: TurnState) -> tuple[TurnState, tuple[Action, ...]]:
+    """Starts the reply that is owed unless one is under way, words are being recognised, or the user speaks on."""
+    due = state.due
+    if due is None or state.replying or state.hearing or (state.utterance is not None and not due.asked):
+        return state, ()
+    return replace(state, due=None, floor=due.turn_id, replying=True), (StartReply(due.turn_id, due.asked),)
+
+
+def _stop(state: TurnState, *, barge_in: bool) -> tuple[TurnState, tuple[Action, ...]]:
+    if state.floor is None:
+        return state, ()
+    return replace(state, floor=None, replying=False), (StopReply(state.floor, barge_in),)

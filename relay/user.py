@@ -1,0 +1,213 @@
+"""The user's side of a session: audio -> turns -> transcripts, announced to the client and to the turn machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relay.audio import EARS_RATE_HZ
+from relay.channel import Channel
+from relay.config import Limits
+from relay.endpoint import Ended, Endpointing, Started
+from relay.engine.ears import EarsOutput
+from relay.errors import BadEvent, StageFailed
+from relay.metrics import StageClock
+from relay.services import Recorder, Services
+from relay.stages.hear import TurnAudio, hear
+from relay.stages.listen import NO_AUDIO, Intake, Speech, input_ms
+from relay.turn import Event, Transcribed, TurnState, UserStarted, UserStopped
+from relay.wire.config import SessionConfig
+from relay.wire.realtime import RealtimeProtocol
+
+log = logging.getLogger(__name__)
+
+_MANY_FRAMES = 25  # after half a second of audio from one message, the other sessions get their turn
+_MANY_TURNS = 16  # turns that are remembered until they are answered
+_EAGERNESS_MS = {"low": 1000, "medium": 600, "high": 350, "auto": 600}
+
+
+@dataclass(slots=True)
+class UserTurn:
+    """What is known of a user's turn until it is answered.
+
+    Attributes:
+        item_id: The conversation's item that it becomes.
+        begin_sample: Where its audio begins on the session's clock.
+        audio_s: Duration of its audio, once it has ended.
+        clock: Stage times, started at its end.
+        failure: Why it could not be recognised.
+        partial: What was shown of it last.
+    """
+
+    item_id: str
+    begin_sample: int
+    audio_s: float = 0.0
+    clock: StageClock | None = None
+    failure: StageFailed | None = None
+    partial: EarsOutput | None = None
+
+
+class UserSide:
+    """Hears one caller.
+
+    Args:
+        protocol: Announces turns and transcripts.
+        services: The recogniser, limits and counters.
+        recorder: Keeps the audio, if anything does.
+        on_event: Steps the turn machine and says where it stands.
+        flush: Lets the session's writer send what is queued.
+    """
+
+    def __init__(
+        self,
+        protocol: RealtimeProtocol,
+        services: Services,
+        recorder: Recorder | None,
+        on_event: Callable[[Event], TurnState],
+        flush: Callable[[], None],
+    ) -> None:
+        self._protocol = protocol
+        self._services = services
+        self._recorder = recorder
+        self._on_event = on_event
+        self._flush = flush
+        config, limits = protocol.config, services.limits
+        self._intake = Intake(config.input_format, _endpointing(config, limits), threshold=_threshold(config))
+        self._to_ears: Channel[TurnAudio] = Channel(
+            int(limits.max_audio_ahead_s * EARS_RATE_HZ), weight=lambda item: max(1, len(item.pcm))
+        )
+        self._turn_id: int | None = None
+        self._turns: dict[int, UserTurn] = {}
+
+    async def hear(self) -> None:
+        """Runs the recogniser; one task for as long as the session lasts."""
+        await hear(self._to_ears, self._services.ears, self._on_heard, self._on_deaf)
+
+    async def commit(self, event_id: str | None) -> None:
+        """The client ends the turn by hand."""
+        ended = self._intake.end()
+        if ended is None:
+            message = "the input audio buffer holds no speech to commit; append audio first"
+            self._protocol.error(BadEvent(message, code="input_audio_buffer_commit_empty"), event_id)
+        else:
+            await self._end_turn(ended, event_id)
+
+    async def clear(self) -> None:
+        """The client empties its input buffer."""
+        self._intake.clear()
+        await self._discard_turn()
+        self._protocol.input_cleared()
+
+    async def reconfigure(self, config: SessionConfig) -> None:
+        """The client changed the format or how turns are found; a turn under way is forgotten."""
+        await self._discard_turn()
+        endpointing = _endpointing(config, self._services.limits)
+        self._intake.configure(config.input_format, endpointing, threshold=_threshold(config))
+
+    def take_turn(self, turn_id: int) -> UserTurn | None:
+        """What is known of a turn that is about to be answered; it is forgotten here."""
+        return self._turns.pop(turn_id, None)
+
+    @property
+    def received_samples(self) -> int:
+        """How much audio has come, at 16 kHz: the session's clock."""
+        return self._intake.received_samples
+
+    async def append(self, data: bytes) -> None:
+        """Audio in the session's input format."""
+        self._services.metrics.audio_in.inc(self._intake.seconds_of(data))
+        if self._recorder is not None:
+            self._recorder.heard(self._intake.received_samples, data)
+        for count, found in enumerate(self._intake.push(data), 1):
+            match found:
+                case Speech(pcm=pcm):
+                    if self._turn_id is not None:
+                        await self._to_ears.put(TurnAudio(self._turn_id, pcm))
+                case Started():
+                    self._begin_turn(found)
+                case Ended():
+                    await self._end_turn(found, None)
+            if count % _MANY_FRAMES == 0:
+                await asyncio.sleep(0)
+
+    def _begin_turn(self, started: Started) -> None:
+        manual = self._intake.is_manual
+        # In a manual turn the item is announced by the commit alone.
+        if manual:
+            item_id = self._protocol.new_item_id()
+        else:
+            item_id = self._protocol.speech_started(input_ms(started.audio_sample))
+        self._turn_id = self._on_event(UserStarted(manual=manual)).utterance
+        if self._turn_id is not None:
+            self._turns[self._turn_id] = UserTurn(item_id, started.audio_sample)
+        while len(self._turns) > _MANY_TURNS:
+            del self._turns[next(iter(self._turns))]
+        self._flush()
+
+    async def _end_turn(self, ended: Ended, event_id: str | None) -> None:
+        turn_id, self._turn_id = self._turn_id, None
+        if turn_id is None:
+            return
+        user_turn = self._turns[turn_id]
+        if not self._intake.is_manual:
+            self._protocol.speech_stopped(input_ms(ended.decided_sample), user_turn.item_id)
+        user_turn.item_id = self._protocol.input_committed(user_turn.item_id, event_id)
+        user_turn.audio_s = (ended.decided_sample - user_turn.begin_sample) / EARS_RATE_HZ
+        user_turn.clock = StageClock.at_turn_end(input_ms(ended.speech_sample), input_ms(ended.decided_sample))
+        self._on_event(UserStopped())
+        self._flush()
+        await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, last=True))
+
+    async def _discard_turn(self) -> None:
+        turn_id, self._turn_id = self._turn_id, None
+        if turn_id is not None:
+            del self._turns[turn_id]
+            self._on_event(UserStopped(discarded=True))
+            await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, last=True, discarded=True))
+
+    def _on_heard(self, turn_id: int, output: EarsOutput) -> None:
+        user_turn = self._turns.get(turn_id)
+        if user_turn is None:
+            return
+        if not output.final:
+            if output != user_turn.partial:
+                user_turn.partial = output
+                self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
+        else:
+            empty = not output.stable.strip()
+            if not empty:
+                self._protocol.transcription_delta(user_turn.item_id, output.stable)
+            self._protocol.transcription_completed(user_turn.item_id, output.stable, user_turn.audio_s)
+            if user_turn.clock is not None:
+                user_turn.clock.lap("ears")
+            self._on_event(Transcribed(turn_id, empty))
+        self._flush()
+
+    def _on_deaf(self, turn_id: int, error: StageFailed) -> None:
+        log.warning("turn %d: %s", turn_id, error)
+        user_turn = self._turns.get(turn_id)
+        if user_turn is not None:
+            user_turn.failure = error
+            self._protocol.transcription_failed(user_turn.item_id, error)
+        self._on_event(Transcribed(turn_id, empty=False))
+        self._flush()
+
+
+def _endpointing(config: SessionConfig, limits: Limits) -> Endpointing | None:
+    detection = config.turn_detection
+    if detection is None:
+        return None
+    if detection.type == "semantic_vad":
+        silence_ms = _EAGERNESS_MS[detection.eagerness]
+        return Endpointing(silence_ms=silence_ms, max_utterance_ms=int(limits.max_utterance_s * 1000))
+    return Endpointing(
+        silence_ms=detection.silence_duration_ms,
+        padding_ms=detection.prefix_padding_ms,
+        max_utterance_ms=int(limits.max_utterance_s * 1000),
+    )
+
+
+def _threshold(config: SessionConfig) -> float:
+    return config.turn_detection.threshold if config.turn_detection else 0.5

@@ -1,0 +1,133 @@
+"""Whatever callers and models do: every response ends once, nobody is talked over, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.errors import BrainUnavailable
+from tests.fakes import FakeBrain, FakeEars, FakeVoice
+from tests.test_session import Caller, Stand, room_noise, voiced
+from tests.virtual_time import run
+
+SPEECH = voiced(0.5)
+SOUND = {
+    "turn": SPEECH + room_noise(0.7),
+    "speech": SPEECH,
+    "silence": room_noise(0.7),
+    "blip": voiced(0.06),
+    "short pause": room_noise(0.3),
+}
+
+ACTIONS = st.one_of(
+    st.just(("sound", "turn")),
+    st.sampled_from([("sound", name) for name in SOUND]),
+    st.sampled_from([("wait", seconds) for seconds in (0.01, 0.4, 3.0)]),
+    st.sampled_from(
+        [
+            ("send", {"type": "input_audio_buffer.commit"}),
+            ("send", {"type": "input_audio_buffer.clear"}),
+            ("send", {"type": "output_audio_buffer.clear"}),
+            ("send", {"type": "response.create"}),
+            ("send", {"type": "response.create", "response": {"output_modalities": ["text"]}}),
+            ("send", {"type": "response.cancel"}),
+            ("send", {"type": "nonsense"}),
+            ("send", {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}),
+            (
+                "send",
+                {
+                    "type": "session.update",
+                    "session": {
+                        "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 300}}}
+                    },
+                },
+            ),
+            ("send", {"type": "session.update", "session": {"audio": {"output": {"format": {"type": "audio/pcmu"}}}}}),
+            ("playback", 4000),
+            ("truncate", 300),
+        ]
+    ),
+)
+TEXTS = st.sampled_from(["hello there", "yes", "well", "I see", "", RuntimeError("deaf")])
+SCRIPTS = st.sampled_from(
+    [
+        ["Fine."],
+        [],
+        [0.3, "One ", "two."],
+        ["w "] * 60,
+        [0.1, *["v "] * 30],
+        [BrainUnavailable("gone")],
+        ["Half a ", ValueError("bad")],
+        [9.0],
+    ]
+)
+
+
+async def act(caller: Caller, action: Any) -> None:
+    what, value = action
+    if what == "sound":
+        await caller.speak(SOUND[value])
+    elif what == "wait":
+        await asyncio.sleep(value)
+    elif what == "send":
+        caller.transport.push(**value)
+    elif replies := caller.transport.events("response.output_audio.delta"):
+        last = replies[-1]
+        if what == "playback":
+            caller.transport.push(type="relay.playback", response_id=last["response_id"], played_samples=value)
+        else:
+            caller.transport.push(
+                type="conversation.item.truncate", item_id=last["item_id"], content_index=0, audio_end_ms=value
+            )
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(ACTIONS, min_size=3, max_size=14),
+    st.lists(TEXTS, min_size=1, max_size=6),
+    st.lists(SCRIPTS, min_size=1, max_size=6),
+    st.sampled_from([None, 0, 5]),
+    st.sampled_from([0.0, 0.05]),
+)
+def test_whatever_happens(
+    actions: list[Any], texts: list[Any], scripts: list[Any], voice_fails_at: int | None, delay_s: float
+) -> None:
+    async def main() -> None:
+        stand = Stand(
+            FakeEars(texts * 20, delay_s),
+            FakeBrain([list(s) for s in scripts * 20]),
+            FakeVoice(delay_s, voice_fails_at),
+        )
+        async with stand.call() as caller:
+            for action in actions:
+                await act(caller, action)
+            await asyncio.sleep(30.0)  # every reply has come to its end by now
+            created = [e["response"]["id"] for e in caller.transport.events("response.created")]
+            done = [e["response"]["id"] for e in caller.transport.events("response.done")]
+            assert created == done, "responses follow one another, and each ends exactly once"
+            check_silence_after_interruption(caller)
+            for event in caller.transport.events("response.output_audio.delta"):
+                assert base64.b64decode(event["delta"])
+
+    run(main())
+
+
+def check_silence_after_interruption(caller: Caller) -> None:
+    """When the server stops a reply because the user speaks, nothing of it follows."""
+    silenced: set[str] = set()
+    speaking: str | None = None
+    for _, event in caller.transport.received:
+        match event["type"]:
+            case "response.created":
+                speaking = event["response"]["id"]
+            case "response.output_audio.delta":
+                assert event["response_id"] not in silenced
+            case "input_audio_buffer.speech_started" if speaking is not None:
+                silenced.add(speaking)
+            case "response.done":
+                if event["response"]["status"] == "cancelled":
+                    silenced.add(event["response"]["id"])
