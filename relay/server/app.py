@@ -1,0 +1,232 @@
+"""The edge: one port for the page, the websocket and the probes. The only importer of websockets' server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import ssl
+from collections.abc import Callable, Sequence
+from urllib.parse import parse_qs, urlsplit
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.asyncio.server import serve as serve_websocket
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.typing import Subprotocol
+
+from relay.brains import catalog as brains
+from relay.config import ServerConfig
+from relay.engine import catalog
+from relay.engine.engine import Engine
+from relay.errors import ConfigError, RelayError, shown
+from relay.metrics import Metrics
+from relay.recorder import SessionRecorder
+from relay.server.admission import Seats, check_key, check_origin
+from relay.server.static import SECURITY_HEADERS, StaticFile, load_page
+from relay.services import Services
+from relay.session import Session
+from relay.wire.realtime import RealtimeProtocol
+
+log = logging.getLogger(__name__)
+
+REALTIME_PATH = "/v1/realtime"
+_SUBPROTOCOLS = ("relay.v1", "realtime")
+_REASON_BYTES = 123  # of a close frame (RFC 6455, section 5.5)
+
+
+class RelayServer:
+    """The whole server: `async with RelayServer(config) as server` listens until the block ends.
+
+    Raises:
+        ConfigError: The port is taken, or the certificate does not load.
+        EngineUnavailable, WeightsError: A model cannot run here.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.metrics = Metrics()
+        self.url = ""
+        self._page: dict[str, StaticFile] = {}
+        self._stack = contextlib.AsyncExitStack()
+        self._services: Services
+        self._seats: Seats
+        self._server: Server
+
+    async def __aenter__(self) -> RelayServer:
+        """Loads the models, then opens the port."""
+        async with contextlib.AsyncExitStack() as stack:
+            config = self.config
+            self._page = await asyncio.to_thread(load_page)
+            ears_runner = catalog.ears(config.ears)
+            voice_runner = catalog.voice(config.voice)
+            brain = await stack.enter_async_context(brains.make(config))
+            ears = await stack.enter_async_context(Engine(ears_runner, name="ears"))
+            voice = await stack.enter_async_context(Engine(voice_runner, name="voice"))
+            self._services = Services(ears, voice, brain, self.metrics, config.limits)
+            self._seats = Seats(min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots))
+            context = self._tls()
+            try:
+                self._server = await serve_websocket(
+                    self._on_connection,
+                    config.host,
+                    config.port,
+                    process_request=self._on_request,
+                    subprotocols=[Subprotocol(name) for name in _SUBPROTOCOLS],
+                    select_subprotocol=_select_subprotocol,
+                    compression=None,  # audio does not shrink, and a deflate window costs each session memory
+                    max_size=config.limits.max_frame_bytes,
+                    max_queue=16,
+                    close_timeout=3.0,
+                    write_limit=256 * 1024,
+                    ssl=context,
+                    server_header=None,
+                )
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); choose another --port"
+                ) from error
+            await stack.enter_async_context(self._server)
+            port = next(iter(self._server.sockets)).getsockname()[1]
+            host = f"[{config.host}]" if ":" in config.host else config.host
+            self.url = f"{'https' if context else 'http'}://{host}:{port}"
+            if not config.is_loopback and config.api_key is None:
+                log.warning("listening on %s without --api-key: whoever reaches this port can talk here", config.host)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Says goodbye to every client (close code 1001) and frees the models."""
+        await self._stack.aclose()
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.config.tls_cert is None or self.config.tls_key is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.config.tls_cert, self.config.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot load --tls-cert and --tls-key: {error}") from error
+        return context
+
+    # ----------------------------------------------------------------------------------------------------------- HTTP
+
+    def _on_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        path = urlsplit(request.path).path
+        if path == REALTIME_PATH and "upgrade" in request.headers.get("Connection", "").lower():
+            return self._admit(request)
+        match path:
+            case "/healthz":
+                return _response(200, "text/plain; charset=utf-8", b"ok\n")
+            case "/readyz":
+                body = {"ready": True, "sessions": self._seats.taken, "capacity": self._seats.capacity}
+                return _json(200, body)
+            case "/metrics":
+                self.metrics.tasks.set(len(asyncio.all_tasks()))
+                return _response(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.exposition())
+            case _ if path in self._page:
+                file = self._page[path]
+                if request.headers.get("If-None-Match") == file.etag:
+                    return _response(304, file.content_type, b"", {"ETag": file.etag})
+                extra = {"ETag": file.etag, "Cache-Control": "no-cache", **SECURITY_HEADERS}
+                return _response(200, file.content_type, file.body, extra)
+        message = f"nothing at {path}; the page is at /, the websocket at {REALTIME_PATH}"
+        return _json(404, {"error": {"type": "invalid_request_error", "code": "not_found", "message": message}})
+
+    def _admit(self, request: Request) -> Response | None:
+        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol")).replace(" ", "").split(",")
+        try:
+            check_key(self.config.api_key, request.headers, offered)
+            has_key = self.config.api_key is not None
+            check_origin(request.headers, loopback=self.config.is_loopback, has_key=has_key)
+            self._seats.check()
+        except RelayError as error:
+            row = shown(error)
+            self.metrics.refused.labels(row.code).inc()
+            return _json(row.http_status, {"error": {"type": row.type, "code": row.code, "message": str(error)}})
+        return None
+
+    # ------------------------------------------------------------------------------------------------------ websocket
+
+    async def _on_connection(self, connection: ServerConnection) -> None:
+        query = parse_qs(urlsplit(connection.request.path if connection.request else "").query)
+        protocol = RealtimeProtocol(
+            subprotocol="relay.v1" if connection.subprotocol == "relay.v1" else "realtime",
+            model=query.get("model", ["relay"])[0][:128],
+            max_event_bytes=self.config.limits.max_frame_bytes,
+        )
+        self.metrics.sessions_total.inc()
+        try:
+            with self._seats, self.metrics.sessions.track_inprogress():
+                async with contextlib.AsyncExitStack() as stack:
+                    recorder = None
+                    if self.config.record_dir is not None:
+                        recorder = await stack.enter_async_context(SessionRecorder(self.config.record_dir, protocol))
+                    await Session(_Socket(connection), protocol, self._services, recorder).run()
+        except ConnectionClosed:
+            return
+        except RelayError as error:
+            await self._close(connection, protocol, error)
+        except Exception as error:
+            log.exception("a session failed")
+            await self._close(connection, protocol, error)
+
+    async def _close(self, connection: ServerConnection, protocol: RealtimeProtocol, error: BaseException) -> None:
+        row = shown(error)
+        self.metrics.errors.labels(row.code).inc()
+        protocol.error(error)
+        reason = f"{row.code}: {error}".encode()[:_REASON_BYTES].decode(errors="ignore")
+        with contextlib.suppress(ConnectionClosed, TimeoutError):
+            async with asyncio.timeout(2.0):
+                for frame in protocol.outgoing():
+                    await connection.send(frame)
+        await connection.close(row.close_code or 1011, reason)
+
+
+class _Socket:
+    """A websocket as a session's transport."""
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+
+    async def receive(self) -> str | bytes | None:
+        try:
+            return await self._connection.recv()
+        except ConnectionClosed:
+            return None
+
+    async def send(self, frame: str | bytes) -> None:
+        await self._connection.send(frame)
+
+
+async def serve(config: ServerConfig, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM; `on_ready` gets the URL once clients can connect."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # Windows has no signal handlers on the loop
+            loop.add_signal_handler(number, stop.set)
+    async with RelayServer(config) as server:
+        on_ready(server.url)
+        await stop.wait()
+
+
+def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    return next((Subprotocol(name) for name in _SUBPROTOCOLS if name in offered), None)
+
+
+def _json(status: int, body: object) -> Response:
+    return _response(status, "application/json", json.dumps(body).encode())
+
+
+_REASONS = {200: "OK", 304: "Not Modified", 401: "Unauthorized", 404: "Not Found", 503: "Service Unavailable"}
+
+
+def _response(status: int, content_type: str, body: bytes, extra: dict[str, str] | None = None) -> Response:
+    headers = Headers(
+        {"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close", **(extra or {})}
+    )
+    return Response(status, _REASONS.get(status, "Error"), headers, body)
