@@ -203,12 +203,13 @@ class _Socket:
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[str], None]) -> None:
-    """Serves until SIGINT or SIGTERM; `on_ready` gets the URL once clients can connect."""
+    """Serves until it is cancelled (asyncio does so on Ctrl-C) or gets SIGTERM.
+
+    `on_ready` gets the URL once clients can connect.
+    """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with contextlib.suppress(NotImplementedError):  # Windows has no signal handlers on the loop
-            loop.add_signal_handler(number, stop.set)
+    with contextlib.suppress(NotImplementedError):  # Windows has no signal handlers on the loop
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with RelayServer(config) as server:
         on_ready(server.url)
         await stop.wait()

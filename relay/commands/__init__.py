@@ -1,0 +1,1 @@
+"""What the commands do, one file each. They get parsed options and return an exit status; `relay.cli` parses."""

@@ -1,0 +1,135 @@
+"""`relay bench`: the benchmark suite, looked up when it is called."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from relay.commands.console import progress_console
+from relay.commands.own_server import own_server
+from relay.errors import EngineUnavailable, UsageError
+
+AVAILABLE_PATHS = ("cascade",)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyOptions:
+    """What `relay bench latency` was asked.
+
+    Attributes:
+        path: How replies are made.
+        turns: How many turns to measure.
+        seed: Of utterances, pauses and noise.
+        url: A running server; None: one is started.
+        api_key: Presented to it.
+        json: Where to write the report; `-` is stdout.
+        plot: Where to draw it.
+        server_environ: Environment of the server process.
+    """
+
+    path: str = "cascade"
+    turns: int = 20
+    seed: int = 0
+    url: str | None = None
+    api_key: str | None = None
+    json: Path | None = None
+    plot: Path | None = None
+    server_environ: Mapping[str, str] = field(default_factory=dict)
+
+
+async def bench_latency(options: LatencyOptions) -> int:
+    """Measures, writes the report and prints its summary.
+
+    Returns:
+        Exit status: 1 when no turn was answered.
+
+    Raises:
+        UsageError: The path does not exist in this version, or a file cannot be written.
+        EngineUnavailable: The benchmark package, the synthesiser or matplotlib is missing.
+        ConnectionFailed: The server cannot be reached or was lost.
+    """
+    if options.path not in AVAILABLE_PATHS:
+        raise UsageError(f"--path {options.path} is not available in this version; use {', '.join(AVAILABLE_PATHS)}")
+    for package, flag in (("relay_benchmarks", "bench"), *((("matplotlib", "--plot"),) if options.plot else ())):
+        if importlib.util.find_spec(package) is None:
+            raise EngineUnavailable(f"{flag} needs {package}: pip install 'relay-dialogue[bench]'")
+    _check_writable(options)
+    from relay_benchmarks import latency
+    from relay_benchmarks.plots import plot_latency
+    from relay_benchmarks.summary import TurnResult
+
+    planned = await asyncio.to_thread(latency.plan, options.turns, options.seed)
+    progress = Progress(
+        TextColumn("turns"),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[last]}"),
+        TimeElapsedColumn(),
+        console=progress_console(),
+        transient=True,
+    )
+    task = progress.add_task("turns", total=options.turns, last="")
+
+    def show(result: TurnResult) -> None:
+        last = "missed" if result.onset_ms is None else f"{result.onset_ms:.0f} ms"
+        progress.update(task, advance=1, last=last)
+
+    async with contextlib.AsyncExitStack() as stack:
+        url = options.url
+        if url is None:
+            url = await stack.enter_async_context(own_server(options.server_environ, ("--path", options.path)))
+        with progress:
+            results = await latency.measure(url, planned, api_key=options.api_key, seed=options.seed, on_turn=show)
+    report = latency.report(options.path, results, turns=options.turns, seed=options.seed, url=options.url)
+    to_stdout = options.json is not None and str(options.json) == "-"
+    if options.json is not None:
+        text = msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
+        if to_stdout:
+            sys.stdout.write(text)
+        else:
+            options.json.write_text(text, encoding="utf-8")
+    if options.plot is not None:
+        await asyncio.to_thread(plot_latency, report, options.plot)
+    if not to_stdout:
+        _print(report)
+    return int(all(result.onset_ms is None for result in results))
+
+
+def _check_writable(options: LatencyOptions) -> None:
+    """Minutes of measuring must not end at a mistyped folder."""
+    for path in (options.json, options.plot):
+        if path is not None and str(path) != "-" and not path.absolute().parent.is_dir():
+            raise UsageError(f"there is no folder {path.absolute().parent}; make it first")
+
+
+def _print(report: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    for result in report["results"]:
+        onset, stop = result["onset_ms"], result["stop_ms"]
+        console.print(f"path {result['path']}, {result['turns']} turns, {result['missed_turns']} missed")
+        table = Table()
+        for name in ("", "P50", "P90", "P95", "P99", "max", "mean"):
+            table.add_column(name, justify="left" if not name else "right")
+        for name, row in (("onset, ms", onset), ("stop, ms", stop)):
+            cells = (row[key] for key in ("p50", "p90", "p95", "p99", "max", "mean"))
+            table.add_row(name, *("-" if cell is None else f"{cell:.0f}" for cell in cells))
+        console.print(table)
+        if result["stages_ms"]:
+            parts = ", ".join(f"{name} {ms:.0f}" for name, ms in result["stages_ms"].items() if ms)
+            share = result["unaccounted_share"] * 100
+            console.print(f"mean stages, ms: {parts}; unaccounted {result['unaccounted_ms']:.0f}, {share:.1f} % a turn")
+        rate = result["takeover_rate_pauses"]
+        took = "no pauses" if rate is None else f"{rate * 100:.0f} % of {result['pauses']} pauses taken over"
+        console.print(f"{took}, {result['cut_ins']} cut-ins, {result['underruns']} underruns")
+    if any(result["failed_replies"] for result in report["results"]):
+        console.print("some replies failed and were apologies; see turn_list in the JSON")
