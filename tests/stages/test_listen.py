@@ -102,3 +102,11 @@ def test_by_hand_the_client_alone_says_where_turns_end() -> None:
     assert isinstance(next(iter(intake.push(AUDIO.tobytes()))), Started)
     intake.clear()
     assert intake.end() is None
+
+
+def test_noise_that_a_browsers_gain_control_lifts_is_not_speech() -> None:
+    intake = Intake("pcm16", Endpointing())
+    quiet = noise(12.0, 1.0)
+    rising_dbfs = np.interp(np.arange(len(quiet)) / RATE_HZ, [0.0, 1.0, 6.5, 12.0], [-77.0, -77.0, -45.0, -45.0])
+    lifted = quiet / quiet.std() * 32768.0 * 10 ** (rising_dbfs / 20)
+    assert not list(intake.push(np.rint(lifted).astype(np.int16).tobytes()))
