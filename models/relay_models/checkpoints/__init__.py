@@ -1,0 +1,1 @@
+"""Published checkpoints of other makers, read into the models of this package."""
