@@ -114,9 +114,9 @@ def _kernel(up: int, down: int) -> tuple[npt.NDArray[np.float64], int]:
 class Resampler:
     """Streaming sample-rate conversion with little delay: 0.8 ms from 24 to 16 kHz.
 
-    A windowed sinc of our own: soxr, which converts whole files well, holds back 20 to 120 ms of a stream at these rates.
-    Output n stands at input time n * from_hz / to_hz. Inputs are taken in groups of from_hz / gcd(from_hz, to_hz), so
-    that every group is the same small matrix product.
+    A windowed sinc of our own: soxr, which converts whole files well, holds back 20 to 120 ms of a stream at these
+    rates. Output n stands at input time n * from_hz / to_hz. Inputs go in groups of from_hz / gcd(from_hz, to_hz),
+    and every group is the same small matrix product.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:

@@ -1,0 +1,160 @@
+"""What goes into a language model engine and what comes out of it, and how a token is drawn."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is drawn.
+
+    Attributes:
+        temperature: Divides the logits; 0 takes the likeliest token.
+        top_p: Only the likeliest tokens that together hold this probability are drawn (nucleus sampling, Holtzman et
+            al. 2019, arXiv 1904.09751).
+        seed: The draw depends on the seed, the position and the distribution only, so that a reply can be repeated.
+    """
+
+    temperature: float = 0.5
+    top_p: float = 0.9
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BrainInput:
+    """The whole context of one slot; the runner finds out itself how much of it is in the slot's cache.
+
+    Attributes:
+        tokens: Everything before the token that is asked for, at least one token. A context that shares its first
+            tokens with the slot's last one costs only the rest: appending, rolling back and starting anew are one call.
+        sampling: How the next token is drawn.
+        banned: Tokens that may not be drawn now.
+    """
+
+    tokens: Sequence[int]
+    sampling: Sampling = Sampling()
+    banned: Sequence[int] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BrainOutput:
+    """The next token, with the model's own view of it before temperature, top-p and bans.
+
+    Attributes:
+        token: The drawn token; None when a long context was read in part only: step again with the same input.
+        logprob: Natural logarithm of its probability.
+        entropy: Entropy of the distribution, in nats.
+        margin: Probability of the likeliest token less that of the second.
+    """
+
+    token: int | None
+    logprob: float = 0.0
+    entropy: float = 0.0
+    margin: float = 0.0
+
+
+READING = BrainOutput(token=None)
+"""The answer to a step that has read a part of the context."""
+
+
+def common_prefix(cached: Sequence[int], tokens: Sequence[int]) -> int:
+    """How many first tokens two sequences share."""
+    count = 0
+    for count, (one, other) in enumerate(zip(cached, tokens, strict=False), start=1):
+        if one != other:
+            return count - 1
+    return count
+
+
+def draw(logits: FloatArray, x: BrainInput) -> BrainOutput:
+    """Draws the next token.
+
+    Args:
+        logits: [vocabulary] float32 for the token after `x.tokens`.
+        x: The input that gave them.
+    """
+    logprobs = logits - logits.max()
+    logprobs -= np.log(np.exp(logprobs).sum())
+    probabilities = np.exp(logprobs)
+    entropy = float(-(probabilities * logprobs).sum())
+    second, first = np.partition(probabilities, -2)[-2:]
+    open_logprobs = logprobs.copy()
+    open_logprobs[list(x.banned)] = -np.inf
+    sampling = x.sampling
+    if sampling.temperature <= 0:
+        token = int(open_logprobs.argmax())
+    else:
+        weights = np.exp((open_logprobs - open_logprobs.max()) / sampling.temperature, dtype=np.float64)
+        order = np.argsort(-weights, kind="stable")
+        cumulated = np.cumsum(weights[order] / weights.sum())
+        nucleus = cumulated[: int(np.searchsorted(cumulated, sampling.top_p)) + 1]
+        point = np.random.default_rng((sampling.seed, len(x.tokens))).random() * nucleus[-1]
+        token = int(order[min(int(np.searchsorted(nucleus, point, side="right")), len(nucleus) - 1)])
+    return BrainOutput(token, float(logprobs[token]), entropy, float(first - second))
+
+
+class Rows:
+    """Which slot's cache lies in which row of a fixed pool, and what tokens it holds. Pure bookkeeping.
+
+    There may be more slots than rows: a slot that has no row takes that of the slot stepped longest ago, whose context
+    is read again when it is stepped next. So idle dialogues cost nothing beyond the pool.
+
+    Args:
+        rows: Size of the pool.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self._rows: OrderedDict[int, int] = OrderedDict()  # slot -> row, the longest unused first
+        self._free = list(range(rows - 1, -1, -1))
+        self._tokens: list[list[int]] = [[] for _ in range(rows)]
+
+    def plan(self, slot: int, x: BrainInput, *, chunk: int) -> Plan:
+        """Where and what a slot has to read next: its tokens past the cached ones, at most `chunk` of them.
+
+        Raises:
+            ValueError: There is no token.
+        """
+        if not x.tokens:
+            raise ValueError("a context needs at least one token")
+        row = self._rows.pop(slot, None)
+        if row is None:
+            row = self._free.pop() if self._free else self._rows.popitem(last=False)[1]
+            self._tokens[row] = []
+        self._rows[slot] = row
+        # The last token is read again even when it is cached: the logits after it are what is asked for.
+        start = min(common_prefix(self._tokens[row], x.tokens), len(x.tokens) - 1)
+        tokens = list(x.tokens[start : start + chunk])
+        self._tokens[row] = [*x.tokens[:start], *tokens]
+        return Plan(row=row, start=start, tokens=tokens, complete=start + len(tokens) == len(x.tokens))
+
+    def drop(self, slot: int) -> None:
+        """Frees a slot's row, if it has one."""
+        row = self._rows.pop(slot, None)
+        if row is not None:
+            self._free.append(row)
+            self._tokens[row] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One slot's share of a step.
+
+    Attributes:
+        row: Row of the pool.
+        start: How many of the row's entries stay valid; the new ones are written from here.
+        tokens: What to read.
+        complete: Nothing of the context is left after it: draw a token.
+    """
+
+    row: int
+    start: int
+    tokens: list[int]
+    complete: bool

@@ -1,0 +1,126 @@
+"""Runs the embedded language model as an ONNX graph on the CPU, int8, one core by default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from relay.engine.brain import READING, BrainInput, BrainOutput, Rows, draw
+from relay.errors import EngineUnavailable, WeightsError
+from relay_models import loading
+
+PREFILL_TOKENS = 64
+CACHE_ROWS = 16
+_GROW_TOKENS = 64
+
+
+class OnnxBrainRunner:
+    """The language model behind the engine contract; slots share one session and a bounded pool of caches.
+
+    Each slot's cache is one array [tokens, layers, 2, kv_heads, head_dim] float16 that grows with the dialogue; the
+    graph reads its valid part and gives back only the new tokens' entries, so rolling back is forgetting a length.
+
+    Args:
+        folder: Model folder; None takes the shipped one.
+        max_slots: How many dialogues may be open.
+        cache_rows: How many of them keep a cache (2 MB each when the context is full).
+        threads: Threads of one step.
+    """
+
+    max_batch = 1
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        max_slots: int = 1024,
+        cache_rows: int = CACHE_ROWS,
+        threads: int = 1,
+    ) -> None:
+        self.max_slots = max_slots
+        self._folder = folder
+        self._threads = threads
+        self._rows = Rows(cache_rows)
+        self._caches: list[npt.NDArray[np.float16] | None] = [None] * cache_rows
+        self._session: Any = None
+        self._context = 0
+
+    def load(self) -> None:
+        """Opens the graph. Raises EngineUnavailable without onnxruntime, WeightsError without sound weights."""
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise EngineUnavailable(
+                "the embedded brain needs onnxruntime: pip install 'relay-dialogue[cpu]'"
+            ) from error
+        try:
+            folder = self._folder or loading.locate("brain")
+            config = loading.read_config(folder)
+        except loading.WeightsError as error:
+            raise WeightsError(str(error)) from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                folder / "model.onnx", options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises classes of its own, one for each status
+            raise WeightsError(
+                f"model.onnx of {folder.name} cannot be opened: {' '.join(str(error).split())}"
+            ) from error
+        self._context = config["max_position_embeddings"]
+
+    def open(self, slot: int) -> None:
+        """Nothing to prepare: a slot takes a cache when it is first stepped."""
+
+    def step(self, slots: Sequence[int], xs: Sequence[BrainInput]) -> Sequence[BrainOutput | BaseException]:
+        """Reads up to `PREFILL_TOKENS` new tokens and, when none is left to read, draws the next one."""
+        return [self._step(slot, x) for slot, x in zip(slots, xs, strict=True)]
+
+    def _step(self, slot: int, x: BrainInput) -> BrainOutput | BaseException:
+        try:
+            if len(x.tokens) > self._context:
+                raise ValueError(f"{len(x.tokens)} tokens are more than the model's context of {self._context}")
+            plan = self._rows.plan(slot, x, chunk=PREFILL_TOKENS)
+            stop = plan.start + len(plan.tokens)
+            cache = self._room(plan.row, stop)
+            logits, entries = self._session.run(
+                ("logits", "new_entries"),
+                {
+                    "tokens": np.array([plan.tokens], dtype=np.int64),
+                    "entries": cache[None, : plan.start],
+                    "lengths": np.array([plan.start], dtype=np.int64),
+                    "counts": np.array([len(plan.tokens)], dtype=np.int64),
+                },
+            )
+            cache[plan.start : stop] = entries[0]
+            return draw(logits[0], x) if plan.complete else READING
+        except Exception as error:
+            self._rows.drop(slot)  # its cache may not hold what the books say
+            return error
+
+    def _room(self, row: int, tokens: int) -> npt.NDArray[np.float16]:
+        """The row's cache, grown to hold at least `tokens`."""
+        cache = self._caches[row]
+        if cache is None or len(cache) < tokens:
+            shape = self._session.get_inputs()[1].shape[2:]
+            grown = np.zeros((-(-tokens // _GROW_TOKENS) * _GROW_TOKENS, *shape), dtype=np.float16)
+            if cache is not None:
+                grown[: len(cache)] = cache
+            self._caches[row] = cache = grown
+        return cache
+
+    def close(self, slot: int) -> None:
+        """Gives the slot's cache back to the pool."""
+        self._rows.drop(slot)
+
+    def unload(self) -> None:
+        """Frees the session and all caches."""
+        self._session = None
+        self._caches = [None] * len(self._caches)

@@ -1,0 +1,213 @@
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay.brains import Brain
+from relay.brains.embedded import MAX_SENTENCES, EmbeddedBrain, EmbeddedDialogue, _load_vocabulary, _turns
+from relay.engine.brain import BrainInput, BrainOutput, Sampling, common_prefix
+from relay.engine.engine import Engine
+from relay.errors import BrainUnavailable, EngineBusy, EngineUnavailable
+from relay.events import Message
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def says(*texts: str) -> list[Message]:
+    """User and assistant in turn, the user first."""
+    return [Message("assistant" if index % 2 else "user", text) for index, text in enumerate(texts)]
+
+
+def replies(*conversations: list[Message], prefix: str = "", **settings: object) -> list[str]:
+    """The shipped model's replies to each conversation, in one dialogue."""
+
+    async def main() -> list[str]:
+        async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
+            return [
+                "".join([piece async for piece in dialogue.reply(messages, prefix=prefix, **settings)])  # type: ignore[arg-type]
+                for messages in conversations
+            ]
+
+    return asyncio.run(main())
+
+
+def test_it_is_a_brain() -> None:
+    brain: Brain = EmbeddedBrain()
+    assert brain.name == "embedded"
+
+
+def test_it_says_what_it_is() -> None:
+    who, human, model = replies(says("who are you"), says("are you a human"), says("are you chat g p t"))
+    assert "Relay" in who
+    assert "demo" in who or "small" in who
+    assert "Relay" in human or "not a" in human or "program" in human
+    assert "Relay" in model
+
+
+def test_it_stays_on_topic_and_ends_its_turn() -> None:
+    (reply,) = replies(
+        says("i would like to book a table", "What kind of food would you like?", "italian for four people")
+    )
+    assert 3 < len(reply) < 200
+    assert reply[0].isupper()
+    assert reply[-1] in ".!?"
+
+
+def test_a_prefix_is_continued_and_not_repeated() -> None:
+    for prefix in ("Sure, where should", "Sure, where should "):
+        (rest,) = replies(says("i need a taxi to the airport"), prefix=prefix)
+        whole = prefix + rest
+        assert not rest.startswith("Sure")
+        assert "  " not in whole
+        assert whole.startswith("Sure, where should ")
+        assert rest[-1] in ".!?"
+
+
+def test_system_and_tool_messages_and_empty_ones_are_passed_over() -> None:
+    plain = says("hello", "Hi there.", "who are you")
+    mixed = [Message("system", "You are a pirate."), *plain[:2], Message("tool", "{}"), Message("user", " "), plain[2]]
+    assert len(set(replies(plain, mixed))) == 1
+
+
+def test_a_conversation_longer_than_the_context() -> None:
+    long = says(*("what should i cook tonight with rice and beans",) * 99)
+    huge = says("and then " * 900 + "who are you")
+    for reply in replies(long, huge, []):
+        assert reply
+
+
+def test_the_context_fits_and_mostly_stays_what_it_was() -> None:
+    vocabulary = _load_vocabulary(None)
+    history = [f"this is turn number {index} of our long talk about the weather" for index in range(120)]
+    contexts = [vocabulary.context_of(says(*history[:count]), "", 80) for count in range(1, 120, 2)]
+    assert all(len(context) <= vocabulary.context_tokens - 80 for context in contexts)
+    assert all(context[-1] == vocabulary.tokenizer.assistant for context in contexts)
+    kept = [common_prefix(one, other) == len(one) for one, other in itertools.pairwise(contexts)]
+    assert kept.count(False) <= len(history) / 8 + 1
+    for prefix in ("", "So", "word " * 999):
+        assert len(vocabulary.context_of(says("on and on " * 999), prefix, 80)) <= vocabulary.context_tokens - 80
+
+
+def test_the_length_is_bounded() -> None:
+    one, none = replies(says("tell me a story"), says("hello"), max_tokens=1)
+    assert len(one.split()) <= 1
+    assert len(none.split()) <= 1
+
+
+def test_a_seed_repeats_a_reply() -> None:
+    async def main(seed: int) -> str:
+        async with EmbeddedBrain(sampling=Sampling(1.0, 1.0, seed)) as brain, brain.dialogue() as dialogue:
+            return "".join([piece async for piece in dialogue.reply(says("tell me something interesting"))])
+
+    first = [asyncio.run(main(seed)) for seed in range(3)]
+    assert first == [asyncio.run(main(seed)) for seed in range(3)]
+    assert len(set(first)) > 1
+
+
+def test_dialogues_beside_each_other_do_not_mix() -> None:
+    async def main() -> None:
+        async with EmbeddedBrain(sampling=GREEDY) as brain:
+
+            async def talk(text: str) -> str:
+                async with brain.dialogue() as dialogue:
+                    return "".join([piece async for piece in dialogue.reply(says(text))])
+
+            texts = ["hello", "who are you", "what time is it", "i want a pizza"] * 8
+            together = await asyncio.gather(*map(talk, texts))
+            assert together == [await talk(text) for text in texts]
+
+    asyncio.run(main())
+
+
+def test_a_closed_reply_stops_and_the_next_one_works() -> None:
+    async def main() -> None:
+        async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
+            whole = "".join([piece async for piece in dialogue.reply(says("who are you"))])
+            stream = dialogue.reply(says("tell me a story"))
+            await anext(stream)
+            await stream.aclose()
+            task = asyncio.create_task(_gather(dialogue, says("tell me a joke")))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert "".join([piece async for piece in dialogue.reply(says("who are you"))]) == whole
+
+    asyncio.run(main())
+
+
+async def _gather(dialogue: EmbeddedDialogue, messages: Sequence[Message]) -> list[str]:
+    return [piece async for piece in dialogue.reply(messages)]
+
+
+def test_more_dialogues_than_admitted() -> None:
+    async def main() -> None:
+        async with EmbeddedBrain(max_dialogues=1) as brain, brain.dialogue():
+            with pytest.raises(EngineBusy):
+                async with brain.dialogue():
+                    pass
+
+    asyncio.run(main())
+
+
+def test_an_engine_that_fails_is_an_unavailable_brain() -> None:
+    class Broken:
+        max_slots = max_batch = 1
+
+        def load(self) -> None: ...
+        def open(self, slot: int) -> None: ...
+        def close(self, slot: int) -> None: ...
+        def unload(self) -> None: ...
+
+        def step(self, slots: Sequence[int], xs: Sequence[BrainInput]) -> Sequence[BrainOutput | BaseException]:
+            return [RuntimeError("out of memory")]
+
+    async def main() -> None:
+        async with EmbeddedBrain() as brain, Engine(Broken(), name="broken") as engine, engine.slot() as slot:
+            assert brain._vocabulary is not None
+            dialogue = EmbeddedDialogue(engine, slot, brain._vocabulary, GREEDY)
+            with pytest.raises(BrainUnavailable, match="out of memory"):
+                await _gather(dialogue, says("hello"))
+
+    asyncio.run(main())
+
+
+def test_a_brain_must_be_entered() -> None:
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="enter the brain"):
+            async with EmbeddedBrain().dialogue():
+                pass
+
+    asyncio.run(main())
+
+
+def test_cuda_where_there_is_none() -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+
+    async def main() -> None:
+        with pytest.raises(EngineUnavailable):
+            async with EmbeddedBrain(device="cuda"):
+                pass
+
+    asyncio.run(main())
+
+
+roles = st.sampled_from(["system", "user", "assistant", "tool"])
+
+
+@settings(deadline=None)
+@given(st.lists(st.builds(Message, roles, st.text("a \n", max_size=3))))
+def test_turns_alternate(messages: list[Message]) -> None:
+    turns = _turns(messages)
+    assert all(one[0] != two[0] for one, two in itertools.pairwise(turns))
+    assert all(text.strip() == text != "" for _, text in turns)
+
+
+def test_a_reply_has_few_sentences() -> None:
+    (reply,) = replies(says("what can you do"))
+    assert sum(reply.count(mark) for mark in ".!?") <= MAX_SENTENCES
