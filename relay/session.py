@@ -57,11 +57,12 @@ class Session:
         self._protocol = protocol
         self._services = services
         self._recorder = recorder
-        # Audio and what must keep its place in it; a client that sends faster than it is heard runs into the bound.
+        # Audio and what must keep its place in it; one that is heard more slowly than it comes runs into the bound.
         self._ordered: Channel[Ordered] = Channel(
             int(services.limits.max_audio_ahead_s * _BYTES_PER_S), policy="error", weight=_weight
         )
         self._user = UserSide(protocol, services, recorder, self._turn, self._flush)
+        self._audio_ahead_s = self._audio_at_s = 0.0
         self._queued = asyncio.Event()
         self._drained = asyncio.Event()
         self._state = TurnState()
@@ -138,11 +139,24 @@ class Session:
             case PlaybackReported(response_id=response_id, played_samples=played_samples):
                 self._on_playback(response_id, played_samples)
             case _:
+                if isinstance(command, AudioAppended):
+                    self._check_rate(command)
                 try:
                     self._ordered.put_nowait(command)
                 except ChannelFull:
-                    ahead_s = self._services.limits.max_audio_ahead_s
-                    raise AudioTooFast(f"more than {ahead_s:.0f} s of audio wait; send audio in real time") from None
+                    raise self._too_fast() from None
+
+    def _check_rate(self, audio: AudioAppended) -> None:
+        """A leaky bucket: it drains in real time, and what fills it past the limit comes too fast, heard or not."""
+        now_s = asyncio.get_running_loop().time()
+        drained_s = max(0.0, self._audio_ahead_s - (now_s - self._audio_at_s))
+        self._audio_ahead_s, self._audio_at_s = drained_s + self._user.seconds_of(audio.data), now_s
+        if self._audio_ahead_s > self._services.limits.max_audio_ahead_s:
+            raise self._too_fast()
+
+    def _too_fast(self) -> AudioTooFast:
+        ahead_s = self._services.limits.max_audio_ahead_s
+        return AudioTooFast(f"more than {ahead_s:.0f} s of audio came ahead of real time; send it as it is spoken")
 
     async def _obey(self) -> None:
         """Follows what has a place in the stream of audio, in order."""

@@ -115,6 +115,10 @@ class UserSide:
         """How much audio has come, at 16 kHz: the session's clock."""
         return self._intake.received_samples
 
+    def seconds_of(self, data: bytes) -> float:
+        """How long audio in the session's input format lasts."""
+        return self._intake.seconds_of(data)
+
     async def append(self, data: bytes) -> None:
         """Audio in the session's input format."""
         self._services.metrics.audio_in.inc(self._intake.seconds_of(data))

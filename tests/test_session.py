@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from relay.audio import Resampler, decode_bytes, encode_bytes
 from relay.config import Limits
 from relay.errors import AudioTooFast, BrainUnavailable, SlowReader
 from relay.events import Message
@@ -332,10 +333,27 @@ def test_a_slow_reader_is_closed_and_a_flood_of_audio_too() -> None:
             for _ in range(60):
                 caller.append(voiced(1.0))
 
+    async def fast_silence() -> None:
+        stand = Stand(FakeEars([]), FakeBrain([]), limits=Limits(max_audio_ahead_s=5.0))
+        async with stand.call() as caller:
+            for _ in range(40):  # nothing of it is heard, and it is still too fast
+                caller.append(room_noise(1.0))
+                await asyncio.sleep(0.8)
+
+    async def real_time() -> None:
+        stand = Stand(FakeEars([]), FakeBrain([]), limits=Limits(max_audio_ahead_s=5.0))
+        async with stand.call() as caller:
+            caller.append(room_noise(4.0))
+            for _ in range(40):
+                await asyncio.sleep(1.0)
+                caller.append(room_noise(1.0))
+
     with pytest.raises(SlowReader):
         run(slow())
-    with pytest.raises(AudioTooFast):
-        run(flood())
+    for sending in (flood, fast_silence):
+        with pytest.raises(AudioTooFast):
+            run(sending())
+    run(real_time())
 
 
 def test_noise_gets_no_answer() -> None:
@@ -345,5 +363,24 @@ def test_noise_gets_no_answer() -> None:
             await caller.say_one_turn()
             await caller.speak(room_noise(3.0))
             assert "response.created" not in kinds(caller)
+
+    run(main())
+
+
+def test_telephone_audio_both_ways() -> None:
+    async def main() -> None:
+        stand = Stand(FakeEars(["hello"]), FakeBrain([["One two three four."]]))
+        ulaw = {"format": {"type": "audio/pcmu"}}
+        async with stand.call(audio={"input": ulaw, "output": ulaw}) as caller:
+            audio = b"".join([room_noise(0.4), voiced(0.8), room_noise(0.7)])
+            pcm = Resampler(24_000, 8_000).step(np.frombuffer(audio, "<i2"), last=True)
+            caller.append(encode_bytes(pcm, "g711_ulaw"))
+            assert (await caller.done())["status"] == "completed"
+            sent = b"".join(
+                base64.b64decode(e["delta"]) for e in caller.transport.events("response.output_audio.delta")
+            )
+            assert len(sent) == 4 * 2000, "four words of 250 ms, a byte a sample at 8 kHz"
+            assert abs(int(np.median(decode_bytes(sent, "g711_ulaw"))) - 1000) < 40
+            assert stand.ears.heard_samples[0] > 0.8 * 16_000
 
     run(main())
