@@ -451,7 +451,13 @@ def write_tiny_model(folder: Path) -> None:
             "eos_token": "</s>",
             "chat_template": template,
         },
-        "generation_config.json": {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True},
+        # It speaks at random, but in words alone: an early end or a lone colon would make the test a matter of luck.
+        "generation_config.json": {
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "do_sample": True,
+            "suppress_tokens": list(range(10)),
+        },
         "config.json": {
             "architectures": ["LlamaForCausalLM"],
             "model_type": "llama",
