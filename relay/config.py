@@ -21,15 +21,14 @@ class Limits:
         max_frame_bytes: Largest websocket message; a larger one closes the connection with 1009.
         max_audio_ahead_s: How much more audio than real time a client may have sent; beyond it: close 1008.
         max_utterance_s: A turn is ended when it gets this long.
-        max_unsent_bytes: How much may wait for a client that does not read; beyond it: close 1008.
-        send_timeout_s: How long one message may wait to be sent; beyond it: close 1008.
+        send_timeout_s: How long one message may wait to be sent; beyond it: close 1008. Meanwhile the client is not
+            read either, so that little piles up for it.
         playout_lead_s: How far the audio sent may run ahead of the audio played.
     """
 
     max_frame_bytes: int = 4 * 1024 * 1024
     max_audio_ahead_s: float = 60.0
     max_utterance_s: float = 60.0
-    max_unsent_bytes: int = 8 * 1024 * 1024
     send_timeout_s: float = 15.0
     playout_lead_s: float = 2.0
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from relay.commands.console import progress_console
 from relay.commands.own_server import own_server
-from relay.errors import EngineUnavailable, UsageError
+from relay.commands.report import check_writable, is_stdout, require, write_report
+from relay.errors import UsageError
 
 AVAILABLE_PATHS = ("cascade",)
 
@@ -61,10 +59,10 @@ async def bench_latency(options: LatencyOptions) -> int:
     """
     if options.path not in AVAILABLE_PATHS:
         raise UsageError(f"--path {options.path} is not available in this version; use {', '.join(AVAILABLE_PATHS)}")
-    for package, flag in (("relay_benchmarks", "bench"), *((("matplotlib", "--plot"),) if options.plot else ())):
-        if importlib.util.find_spec(package) is None:
-            raise EngineUnavailable(f"{flag} needs {package}: pip install 'relay-dialogue[bench]'")
-    _check_writable(options)
+    require("relay_benchmarks", "bench")
+    if options.plot is not None:
+        require("matplotlib", "--plot")
+    check_writable(options.json, options.plot)
     from relay_benchmarks import latency
     from relay_benchmarks.plots import plot_latency
     from relay_benchmarks.summary import TurnResult
@@ -91,25 +89,12 @@ async def bench_latency(options: LatencyOptions) -> int:
         with progress:
             results = await latency.measure(url, planned, api_key=options.api_key, seed=options.seed, on_turn=show)
     report = latency.report(options.path, results, turns=options.turns, seed=options.seed, url=options.url)
-    to_stdout = options.json is not None and str(options.json) == "-"
-    if options.json is not None:
-        text = msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
-        if to_stdout:
-            sys.stdout.write(text)
-        else:
-            options.json.write_text(text, encoding="utf-8")
+    write_report(report, options.json)
     if options.plot is not None:
         await asyncio.to_thread(plot_latency, report, options.plot)
-    if not to_stdout:
+    if not is_stdout(options.json):
         _print(report)
     return int(all(result.onset_ms is None for result in results))
-
-
-def _check_writable(options: LatencyOptions) -> None:
-    """Minutes of measuring must not end at a mistyped folder."""
-    for path in (options.json, options.plot):
-        if path is not None and str(path) != "-" and not path.absolute().parent.is_dir():
-            raise UsageError(f"there is no folder {path.absolute().parent}; make it first")
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 from rich.console import Console
 
 from relay.commands.console import note
 from relay.commands.own_server import own_server
-from relay.errors import EngineUnavailable, UsageError
+from relay.commands.report import check_writable, is_stdout, require, write_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +42,9 @@ async def bench_sessions(options: SessionsOptions) -> int:
         EngineUnavailable: The benchmark package or psutil is missing.
         ConnectionFailed: The server did not start, or was lost.
     """
-    for package in ("relay_benchmarks", "psutil"):
-        if importlib.util.find_spec(package) is None:
-            raise EngineUnavailable(f"bench sessions needs {package}: pip install 'relay-dialogue[bench]'")
-    to_stdout = options.json is not None and str(options.json) == "-"
-    if options.json is not None and not to_stdout and not options.json.absolute().parent.is_dir():
-        raise UsageError(f"there is no folder {options.json.absolute().parent}; make it first")
+    require("relay_benchmarks", "bench")
+    require("psutil", "bench sessions")
+    check_writable(options.json)
     from relay_benchmarks import sessions
 
     async with own_server(options.server_environ) as url:
@@ -60,12 +54,9 @@ async def bench_sessions(options: SessionsOptions) -> int:
         note(f"{options.churn} sessions opened and closed ...")
         churn = await sessions.churn(url, process, sessions=options.churn)
     report = sessions.report(url, {"quiet": quiet, "churn": churn})
-    text = msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
-    if to_stdout:
-        sys.stdout.write(text)
+    write_report(report, options.json)
+    if is_stdout(options.json):
         return 0
-    if options.json is not None:
-        options.json.write_text(text, encoding="utf-8")
     console = Console(highlight=False)
     console.print(
         f"{quiet['sessions']} quiet sessions: {quiet['rss_mb']} MB in all, {quiet['rss_mb_per_session']} MB each, "

@@ -49,8 +49,3 @@ class Outbox:
         """All queued frames, in order; the queue is empty afterwards."""
         frames, self._frames = self._frames, []
         return frames
-
-    @property
-    def has_frames(self) -> bool:
-        """Whether any frame waits."""
-        return bool(self._frames)
