@@ -1,7 +1,8 @@
 """Trains the ears: `python -m relay_models.training.ears ROOT OUT --shards SHARDS --seconds 500`.
 
-ROOT is what `ears_data` prepared; SHARDS a folder that `ears_synthesis` workers are filling, or have filled. The run
-ends when its time is over, always with a checkpoint, an averaged model and its word error rates; `--resume` goes on.
+ROOT is what `ears_data` prepared (and `ears_pseudo`, `ears_natural` added to); SHARDS a folder that `ears_synthesis`
+workers are filling, or have filled. The run ends when its time is over, always with a checkpoint, an averaged model and
+its word error rates; `--resume` goes on. With `--gpus 2`, two processes train one model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from relay_models.ears import Ears, EarsConfig, save_ears
 from relay_models.encoder import EncoderConfig
@@ -30,16 +32,22 @@ from relay_models.training.ears_batches import (
     ShardReader,
     Store,
     carry_out,
+    group_of,
     load_shards,
     plan_batch,
 )  # fmt: skip
 from relay_models.training.ears_checkpoint import load_state, save_state
 from relay_models.training.ears_data import FEATURES, Clips
 from relay_models.training.ears_eval import evaluate, table
+from relay_models.training.ears_peers import Peers
 from relay_models.training.ears_trainer import Hearing, Recipe, Trainer, settle
 from relay_models.transducer import TransducerConfig
 
-SHARES = {"espeak": 0.38, "flite": 0.38, "kal16": 0.1, "kathleen": 0.14}
+SHARES = {
+    "espeak": 0.24, "flite": 0.28, "kal16": 0.05, "kathleen": 0.05, "speakers": 0.02, "librispeech_train_clean_5": 0.13,
+    "common_voice_v1_valid_test": 0.12, "speechocean762": 0.06, "common_voice_small": 0.01, "ljspeech_part": 0.01,
+}  # fmt: skip
+"""Of the clips of a batch; groups that the store does not have are left out."""
 JUDGED = ("slt", "slt_hts", "klatt", "kathleen", "strangers")
 """Sets that a run is judged by: voices left out of the synthesis, prompts left out, speakers left out."""
 
@@ -60,15 +68,18 @@ class Report:
     Args:
         path: File that lines are appended to; they are printed as well.
         every_s: Time between lines of progress.
+        silent: Say nothing.
     """
 
-    def __init__(self, path: Path, every_s: float) -> None:
-        self._path, self._every_s = path, every_s
+    def __init__(self, path: Path, every_s: float, *, silent: bool = False) -> None:
+        self._path, self._every_s, self._silent = path, every_s, silent
         self._losses: dict[str, list[Tensor]] = {}
         self._since, self._audio_s, self._steps = time.monotonic(), 0.0, 0
 
     def say(self, line: str) -> None:
         """One line, whatever it is."""
+        if self._silent:
+            return
         print(line, flush=True)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -109,33 +120,59 @@ def rehearse(trainer: Trainer, store: Store, mix: Mix, report: Report) -> None:
     report.say(profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=25, max_name_column_width=90))
 
 
-def cool_down(elapsed_s: float, seconds: float, cooldown_s: float) -> float:
-    """Factor of the learning rate: 1, and over the last `cooldown_s` down to 0.03 along a straight line."""
-    if cooldown_s <= 0:
-        return 1.0
-    return max(0.03, min(1.0, (seconds - elapsed_s) / cooldown_s))
+def cosine(share: float) -> float:
+    """Factor of the learning rate after a share of the whole training's time: from 1 to 0.01 along a cosine."""
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, share))))
 
 
 def run(
-    trainer: Trainer, planner: Planner, store: Store, report: Report, done: Callable[[int, float], float | None]
+    trainer: Trainer,
+    planner: Planner,
+    store: Store,
+    report: Report,
+    rate_at: Callable[[int, float], float | None],
+    save: Callable[[], None],
+    *,
+    save_every_s: float,
 ) -> None:
-    """Steps until `done` (step, seconds since the beginning) gives None instead of a factor of the learning rate."""
-    began = time.monotonic()
-    while (rate := done(trainer.step, time.monotonic() - began)) is not None:
+    """Trains until `rate_at` gives None.
+
+    Args:
+        trainer, planner, store, report: Parts of the run.
+        rate_at: Step and seconds since the beginning -> factor of the learning rate.
+        save: Writes a checkpoint.
+        save_every_s: How often.
+    """
+    began = saved = time.monotonic()
+    while (rate := rate_at(trainer.step, time.monotonic() - began)) is not None:
         batch = carry_out(planner.next(), store)
         losses = trainer.train_step(batch, rate)
         if report.count(losses, batch.audio.numel() / 16_000):
             report.progress(trainer.step, time.monotonic() - began, store.hours())
+            report.say(f"rate {rate * trainer.recipe.learning_rate:.2e}, block 0: {first_block(trainer.model)}")
+        if time.monotonic() - saved > save_every_s:
+            save()
+            saved = time.monotonic()
+
+
+def first_block(model: Ears) -> str:
+    """Deviation of the weights of the first block's attention, which grow without bound when the features are off."""
+    attention = model.encoder.blocks[0].get_submodule("attention")
+    return " ".join(
+        f"{n.partition('.')[0]} {p.std().item():.3f}" for n, p in attention.named_parameters() if p.ndim > 1
+    )
 
 
 def fill(store: Store, args: argparse.Namespace, report: Report) -> ShardReader | None:
     """Recordings, then shards: those that are there (--finished), or a reader that goes on taking them in."""
-    store.add(Clips.load(args.root / "clips" / "train_kathleen"), "kathleen")
+    for path in sorted((args.root / "clips").glob("train_*.json")):
+        store.add(Clips.load(path.with_suffix("")), group_of(path.stem.removeprefix("train_")))
+    recorded = sum(store.hours().values())
     if args.finished:
         load_shards(store, sorted(args.shards.glob("*.json")))
         return None
     reader = ShardReader(store, args.shards)
-    while sum(store.hours().values()) < args.first_hours + store.hours()["kathleen"]:
+    while sum(store.hours().values()) < args.first_hours + recorded:
         if not reader.read_new():
             time.sleep(0.5)
     report.say(f"starting with {store.hours()} h")
@@ -143,29 +180,14 @@ def fill(store: Store, args: argparse.Namespace, report: Report) -> ShardReader 
     return reader
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("root", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--shards", type=Path, required=True)
-    parser.add_argument("--finished", action="store_true", help="the shards are complete: read all, then train")
-    parser.add_argument("--seconds", type=float, default=500.0, help="time for training; judging comes on top")
-    parser.add_argument("--cooldown-s", type=float, default=0.0)
-    parser.add_argument("--steps", type=int, default=10**9)
-    parser.add_argument("--resume", type=Path, help="folder of a checkpoint")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--store-hours", type=float, default=500.0)
-    parser.add_argument("--first-hours", type=float, default=3.0, help="synthetic speech to wait for")
-    parser.add_argument("--batch-s", type=float, default=Recipe().batch_s)
-    parser.add_argument("--report-s", type=float, default=10.0)
-    parser.add_argument("--rehearse", action="store_true", help="try the dearest steps first, and say where time goes")
-    parser.add_argument("--exact", type=Path, help="folder for an exact checkpoint, 16 bytes a parameter, as well")
-    args = parser.parse_args()
-
-    args.out.mkdir(parents=True, exist_ok=True)
-    report = Report(args.out / "log.txt", args.report_s)
-    device = torch.device(args.device)
+def train(rank: int, args: argparse.Namespace) -> None:
+    """One process of the run."""
+    name = f"cuda:{rank}" if args.device == "cuda" else args.device
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    peers = Peers(rank, args.gpus, args.out / "meeting", name)
+    report = Report(args.out / "log.txt", args.report_s, silent=not peers.first)
     torch.set_float32_matmul_precision("high")
     recipe = Recipe(batch_s=args.batch_s)
     tokenizer = Tokenizer.from_file(str(args.root / "tokenizer.json"))
@@ -180,36 +202,75 @@ def main() -> None:
     schedule = MixSchedule(Mix(recipe.batch_s, SHARES), recipe.clean_steps)
     batch = carry_out(plan_batch(store, Mix(200.0, SHARES, only=0), recipe.seed, 0), store)
     settle(model, *hearing(batch, 0.0, recipe.seed))
-    trainer = Trainer(model, recipe, hearing)
+    trainer = Trainer(model, recipe, hearing, peers)
     if args.resume:
         trainer.restore(load_state(args.resume))
     if args.rehearse:
         rehearse(trainer, store, Mix(recipe.batch_s, SHARES), report)
-    planner = Planner(store, schedule, recipe.seed, trainer.step)
+    planner = Planner(store, schedule, recipe.seed, trainer.step, peers.rank)
     planner.start()
 
-    def done(step: int, elapsed_s: float) -> float | None:
-        if step >= args.steps or elapsed_s >= args.seconds:
-            return None
-        return cool_down(elapsed_s, args.seconds, args.cooldown_s)
+    def rate_at(step: int, elapsed_s: float) -> float | None:
+        over = step >= args.steps or elapsed_s >= args.seconds
+        return peers.agree(None if over else cosine((args.spent_s + elapsed_s) / (args.spent_s + args.seconds)))
 
-    run(trainer, planner, store, report, done)
+    def save() -> None:
+        if peers.first:
+            save_state(trainer.state(), args.out / "checkpoint", compact=True)
+
+    run(trainer, planner, store, report, rate_at, save, save_every_s=args.save_s)
     planner.close()
     if reader is not None:
         reader.close()
-    save_state(trainer.state(), args.out / "checkpoint", compact=True)
-    if args.exact:
+    save()
+    if args.exact and peers.first:
         save_state(trainer.state(), args.exact, compact=False)
-    averaged = trainer.averaged()
-    save_ears(averaged.half(), args.out / "model")
+    peers.part()
+    if peers.first:
+        judge(trainer, tokenizer, {name: clips[name] for name in JUDGED}, args.out, report)
+
+
+def judge(trainer: Trainer, tokenizer: Tokenizer, clips: Mapping[str, Clips], out: Path, report: Report) -> None:
+    """Saves the averaged model and its word error rates. Raises SystemExit when these are not finite."""
+    averaged, recipe = trainer.averaged(), trainer.recipe
+    save_ears(averaged.half(), out / "model")
     rates = evaluate(
-        averaged.float(), tokenizer, {name: clips[name] for name in JUDGED}, rights=tuple(recipe.rights),
+        averaged.float(), tokenizer, clips, rights=tuple(recipe.rights),
         transducer=recipe.transducer_weight(trainer.step) > 0, show=3,
     )  # fmt: skip
-    (args.out / "rates.json").write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
+    (out / "rates.json").write_text(json.dumps(rates, indent=2) + "\n", encoding="utf-8")
     report.say(f"step {trainer.step}, {trainer.audio_s / 3600:.0f} h heard; word error rates in %:\n{table(rates)}")
     if not math.isfinite(sum(sum(row.values()) for row in rates.values())):
         raise SystemExit("the rates are not finite")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("root", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shards", type=Path, required=True)
+    parser.add_argument("--finished", action="store_true", help="the shards are complete: read all, then train")
+    parser.add_argument("--seconds", type=float, default=500.0, help="time for training; judging comes on top")
+    parser.add_argument("--spent-s", type=float, default=0.0, help="what earlier runs of this training have had")
+    parser.add_argument("--save-s", type=float, default=150.0, help="time between checkpoints")
+    parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=10**9)
+    parser.add_argument("--resume", type=Path, help="folder of a checkpoint")
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--store-hours", type=float, default=500.0)
+    parser.add_argument("--first-hours", type=float, default=3.0, help="synthetic speech to wait for")
+    parser.add_argument("--batch-s", type=float, default=Recipe().batch_s)
+    parser.add_argument("--report-s", type=float, default=10.0)
+    parser.add_argument("--rehearse", action="store_true", help="try the dearest steps first, and say where time goes")
+    parser.add_argument("--exact", type=Path, help="folder for an exact checkpoint, 16 bytes a parameter, as well")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.gpus > 1:
+        (args.out / "meeting").unlink(missing_ok=True)
+        spawn(train, (args,), nprocs=args.gpus)
+    else:
+        train(0, args)
 
 
 if __name__ == "__main__":

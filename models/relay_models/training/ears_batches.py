@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from relay_models.encoder import FRAME_MS
+from relay_models.framing import FRAME_MS
 from relay_models.training.ears_data import RATE_HZ, Clips
 from relay_models.training.ears_synthesis import read_shard
 
-BUCKETS_S = (2.4, 3.6, 4.8, 6.4, 8.8, 14.4)
+BUCKETS_S = (2.4, 3.6, 4.8, 6.4, 8.8, 12.8, 16.8)
 """Lengths of a batch's rows."""
-BUCKET_SHARES = (0.12, 0.18, 0.2, 0.16, 0.14, 0.2)
+BUCKET_SHARES = (0.12, 0.16, 0.18, 0.16, 0.14, 0.12, 0.12)
+CHAINED_SHARES = (0.0, 0.0, 0.0, 0.0, 0.35, 0.6, 0.6)
+"""Share of the batches of each length whose rows hold several clips."""
 FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
 SLOWEST, FASTEST = 0.86, 1.16
 _TAIL_SAMPLES = RATE_HZ * 15 // 100
@@ -148,18 +150,21 @@ class Mix:
     only: int | None = None
 
 
-def plan_batch(store: Store, mix: Mix, seed: int, step: int) -> Plan:
+def plan_batch(store: Store, mix: Mix, seed: int, step: int, part: int = 0) -> Plan:
     """The batch of a step: a function of the arguments and of the clips in the store, in their order.
 
-    Short rows hold one clip; the two longest kinds hold several as well, with pauses between, so that the model meets
-    changes of speaker and pauses inside an utterance. Raises ValueError when the store has no clip of these groups.
+    Batches of one step that differ in `part` have rows of the same length, so that they cost the same. Short rows hold
+    one clip; longer ones hold several as well, with pauses between, so that the model meets changes of
+    speaker and pauses inside an utterance. Raises ValueError when the store has no clip of these groups.
     """
     chance = np.random.default_rng((seed, step))
     shares = np.array(BUCKET_SHARES[: mix.buckets])
     bucket = int(chance.choice(mix.buckets, p=shares / shares.sum())) if mix.only is None else mix.only
+    if part:
+        chance = np.random.default_rng((seed, step, part))
     samples = int(BUCKETS_S[bucket] * RATE_HZ)
     rows = max(1, int(mix.seconds / BUCKETS_S[bucket]))
-    chained = bucket >= 4 and chance.random() < (0.35 if bucket == 4 else 0.8)
+    chained = bool(chance.random() < CHAINED_SHARES[bucket])
     limit = BUCKETS_S[bucket - 2] * RATE_HZ if chained else float(samples)
     floor = 0.0 if chained or bucket == 0 else BUCKETS_S[bucket - 1] * RATE_HZ
 
@@ -273,12 +278,13 @@ class Planner(threading.Thread):
         mix_at: Step -> how to put its batch together.
         seed: Of all plans.
         first: The first step.
+        part: See `plan_batch`.
         ahead: Plans kept ready.
     """
 
-    def __init__(self, store: Store, mix_at: MixSchedule, seed: int, first: int, ahead: int = 6) -> None:
+    def __init__(self, store: Store, mix_at: MixSchedule, seed: int, first: int, part: int = 0, ahead: int = 6) -> None:
         super().__init__(daemon=True)
-        self._store, self._mix_at, self._seed, self._first = store, mix_at, seed, first
+        self._store, self._mix_at, self._seed, self._first, self._part = store, mix_at, seed, first, part
         self._queue: queue.Queue[Plan | BaseException] = queue.Queue(ahead)
         self._closed = threading.Event()
 
@@ -289,7 +295,7 @@ class Planner(threading.Thread):
             made: Plan | BaseException
             try:
                 with self._store.lock:
-                    made = plan_batch(self._store, self._mix_at(step), self._seed, step)
+                    made = plan_batch(self._store, self._mix_at(step), self._seed, step, self._part)
             except BaseException as error:  # handed to whoever waits
                 made = error
             while not self._closed.is_set():
@@ -331,8 +337,13 @@ class MixSchedule:
 
 
 def group_of(shard: str) -> str:
-    """Group of a shard by its file name: `espeak-03-0001` is of eSpeak; Flite's recorded voices are one group."""
-    kind = shard.partition("-")[0]
+    """Group of a shard by its file name: `espeak-03-0001` is of eSpeak; Flite's recorded voices are one group.
+
+    Recordings are named after their corpus: `natural-vctk-0` is of the group `vctk`.
+    """
+    kind, _, rest = shard.partition("-")
+    if kind == "natural":
+        return rest.partition("-")[0]
     return "flite" if kind in ("awb", "rms", "slt") else kind
 
 

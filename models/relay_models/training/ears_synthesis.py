@@ -252,7 +252,7 @@ def main() -> None:
     synthesiser = open_synthesiser(args.kind, args.root / "tts")
     if args.judge:
         clips = judged(synthesiser, load_texts(args.root / "judge.xz")[:60])
-        clips.save(args.out / "clips" / args.judge, compression=0.8)
+        clips.save(args.out / "clips" / args.judge, compression=0.3)
         return
     texts = load_texts(args.root / "texts.xz")
     first, shard, count = 0, 0, 64

@@ -24,6 +24,7 @@ from relay_models.features import FeatureConfig
 from relay_models.training.ears_augment import Dice, TractFrontEnd, mask_bands, restyle, spoil
 from relay_models.training.ears_batches import FRAME_SAMPLES, Batch
 from relay_models.training.ears_checkpoint import TrainingState, moments, restore_moments
+from relay_models.training.ears_peers import Peers
 
 TRACT_FACTORS = tuple(0.82 + 0.02 * i for i in range(20))
 
@@ -33,7 +34,7 @@ class Recipe:
     """Everything a run depends on, apart from data and model.
 
     Attributes:
-        batch_s: Audio in a batch, in seconds.
+        batch_s: Audio in a batch of one process, in seconds.
         learning_rate: The highest.
         warm_up: Steps up to it.
         clean_steps: Steps with short rows and without augmentation.
@@ -48,10 +49,10 @@ class Recipe:
         seed: Of weights, batches and augmentation.
     """
 
-    batch_s: float = 1440.0
-    learning_rate: float = 6e-4
-    warm_up: int = 500
-    clean_steps: int = 1000
+    batch_s: float = 960.0
+    learning_rate: float = 8e-4
+    warm_up: int = 600
+    clean_steps: int = 900
     ramp_steps: int = 1500
     transducer_from: int = 1500
     ctc: float = 0.6
@@ -155,10 +156,13 @@ class Trainer:
         model: On its device.
         recipe: How to train.
         hearing: Makes features.
+        peers: Who trains the same model beside this process.
     """
 
-    def __init__(self, model: Ears, recipe: Recipe, hearing: Hearing) -> None:
+    def __init__(self, model: Ears, recipe: Recipe, hearing: Hearing, peers: Peers | None = None) -> None:
         self.model, self.recipe, self._hearing = model, recipe, hearing
+        self._peers = peers or Peers()
+        self._peers.equalise(model)
         self._device = next(model.parameters()).device
         self.step, self.audio_s = 0, 0.0
         self._resumed_at = -(10**9)
@@ -174,10 +178,11 @@ class Trainer:
         """One step at `rate` times the highest learning rate; returns losses and the gradient's norm, on the device."""
         recipe, step = self.recipe, self.step
         losses = self._backward(batch, recipe.strength(step), recipe.transducer_weight(step))
+        self._peers.average(self.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), recipe.clip, foreach=True)
         self._update(rate, norm)
         self.step += 1
-        self.audio_s += batch.audio.numel() / 16_000
+        self.audio_s += self._peers.count * batch.audio.numel() / 16_000
         return losses | {"norm": norm.detach()}
 
     def rehearse(self, batch: Batch) -> dict[str, Tensor]:
@@ -187,7 +192,8 @@ class Trainer:
         return losses
 
     def _backward(self, batch: Batch, strength: float, transducer: float) -> dict[str, Tensor]:
-        recipe, seed = self.recipe, self.recipe.seed * 1_000_003 + self.step
+        recipe = self.recipe
+        seed = (self.recipe.seed * 64 + self._peers.rank) * 1_000_003 + self.step
         features, counts = self._hearing(batch, strength, seed)
         torch.manual_seed(seed)  # dropout
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._device.type == "cuda"):

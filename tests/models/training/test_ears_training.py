@@ -14,7 +14,7 @@ from relay_models.ears import Ears, EarsConfig
 from relay_models.encoder import EncoderConfig
 from relay_models.features import FeatureConfig
 from relay_models.loading import WeightsError
-from relay_models.training.ears import cool_down
+from relay_models.training.ears import cosine
 from relay_models.training.ears_augment import Dice, simulated_rooms
 from relay_models.training.ears_batches import (
     BUCKETS_S,
@@ -229,9 +229,10 @@ def test_end_targets_follow_the_last_word() -> None:
     assert targets.tolist() == [[0, 0, 1, 1, -1], [1, 1, -1, -1, -1]]
 
 
-def test_cool_down() -> None:
-    assert [cool_down(t, 100, 40) for t in (0, 60, 80, 100)] == [1.0, 1.0, 0.5, 0.03]
-    assert cool_down(99, 100, 0) == 1.0
+def test_the_rate_falls_along_a_cosine() -> None:
+    assert cosine(0) == cosine(-1) == 1
+    assert cosine(0.5) == pytest.approx(0.505)
+    assert cosine(1) == cosine(2) == pytest.approx(0.01)
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=7), st.lists(st.sampled_from("abc"), max_size=7))
