@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from relay_models.training.spoken import cardinal
+from relay_models.frontend.numbers import cardinal
 
 Turn = tuple[str, str]
 """(role, text) with role `user` or `assistant`."""

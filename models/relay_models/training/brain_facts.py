@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from relay_models.training.spoken import cardinal
+from relay_models.frontend.numbers import cardinal
 
 CAPITALS = dict(
     pair.split(":")

@@ -10,91 +10,22 @@ import random
 import re
 from collections.abc import Callable
 
-_ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = ["zero", "ten", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
-_ORDINALS = {
-    "one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
-    "twelve": "twelfth",
-}  # fmt: skip
-
-
-def cardinal(number: int) -> str:
-    """12345 -> `twelve thousand three hundred forty five`; up to the billions."""
-    if number < 20:
-        return _ONES[number]
-    if number < 100:
-        tens, ones = divmod(number, 10)
-        return _TENS[tens] + (f" {_ONES[ones]}" if ones else "")
-    for size, name in ((1_000_000_000, "billion"), (1_000_000, "million"), (1000, "thousand"), (100, "hundred")):
-        if number >= size:
-            head, rest = divmod(number, size)
-            return f"{cardinal(head)} {name}" + (f" {cardinal(rest)}" if rest else "")
-    raise AssertionError("unreachable")
-
-
-def ordinal(number: int) -> str:
-    """23 -> `twenty third`."""
-    head, _, last = cardinal(number).rpartition(" ")
-    regular = last[:-1] + "ieth" if last.endswith("y") else last + "th"
-    return f"{head} {_ORDINALS.get(last, regular)}".strip()
-
-
-def year(number: int) -> str:
-    """1984 -> `nineteen eighty four`, 2019 -> `twenty nineteen`, 2005 -> `two thousand five`."""
-    century, rest = divmod(number, 100)
-    if 2000 <= number < 2010:
-        return cardinal(number)
-    if rest == 0:
-        return f"{cardinal(century)} hundred"
-    return f"{cardinal(century)} {'oh ' if rest < 10 else ''}{cardinal(rest)}"
-
-
-def clock(hour: int, minute: int) -> str:
-    """(7, 5) -> `seven oh five`; the full hour is the bare number."""
-    if minute == 0:
-        return cardinal(hour)
-    return f"{cardinal(hour)} {'oh ' if minute < 10 else ''}{cardinal(minute)}"
-
-
-def digits(text: str) -> str:
-    """Every digit on its own: `415-555` -> `four one five five five five`."""
-    return " ".join(_ONES[int(c)] for c in text if c.isdigit())
+from relay_models.frontend.numbers import cardinal, clock, decade, digits, ordinal, whole, year
 
 
 def _money(match: re.Match[str]) -> str:
-    whole = int(match[1].replace(",", ""))
+    dollars = match[1].replace(",", "")
     cents = int(match[2] or 0)
     scale = f" {match[3]}" if match[3] else ""
-    said = f"{cardinal(whole)}{scale} dollar{'' if whole == 1 and not scale else 's'}"
+    said = f"{whole(dollars)}{scale} dollar{'' if dollars == '1' and not scale else 's'}"
     return said + (f" and {cardinal(cents)} cents" if cents else "")
 
 
 def _number(match: re.Match[str]) -> str:
     text = match[0].replace(",", "")
     if "." in text:
-        whole, _, rest = text.partition(".")
-        return f"{cardinal(int(whole))} point {digits(rest)}"
+        before, _, rest = text.partition(".")
+        return f"{cardinal(int(before))} point {digits(rest)}"
     if len(text) > 9 or (len(text) > 1 and text[0] == "0"):
         return digits(text)
     number = int(text)
@@ -112,7 +43,7 @@ _RULES: tuple[tuple[re.Pattern[str], _Said], ...] = (
     (re.compile(r"\b(\d{1,2}):(\d\d)(?!\d)"), lambda m: clock(int(m[1]), int(m[2]))),
     (re.compile(r"\+?\(?\d{3}\)?[-\s.]\d{3}[-\s.]\d{4}\b"), lambda m: digits(m[0])),
     (re.compile(r"\b(\d{1,4})(?:st|nd|rd|th)\b", re.I), lambda m: ordinal(int(m[1]))),
-    (re.compile(r"\b(?:(?:19|20)?(\d0))'?s\b"), lambda m: _TENS[int(m[1]) // 10].removesuffix("y") + "ies"),
+    (re.compile(r"\b(?:(?:19|20)?(\d0))'?s\b"), lambda m: decade(int(m[1]))),
     (re.compile(r"(?<=\d)\s?%"), " percent"),
     (re.compile(r"#(?=\d)"), "number "),
     (re.compile(r"\d[\d,]*(?:\.\d+)?"), _number),
