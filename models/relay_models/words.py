@@ -45,8 +45,8 @@ class Word:
 class Words:
     """Collects one stream's tokens into words.
 
-    A greedy decoder never takes a token back, so a word is final when the next one begins or the utterance ends; until
-    then its last word may still grow. `copy` serves forks and roll-backs.
+    Pushed tokens are never taken back, so a word is final when the next one begins or the utterance ends; until then
+    the last word may still grow. `copy` serves forks and roll-backs.
 
     Args:
         pieces: Text of each token of the vocabulary, `▁` before pieces that begin a word. Blank needs none.
@@ -83,6 +83,14 @@ class Words:
                 self._close()
             self._growing.append(token)
         return tuple(self._stable[before:])
+
+    def preview(self, tokens: Sequence[Token]) -> tuple[Word, ...]:
+        """What would follow the stable words if these tokens came next, the growing word included. Changes nothing."""
+        twin = Words(self._pieces, frame_ms=self._frame_ms)
+        twin._growing = self._growing.copy()
+        twin.push(tokens)
+        twin.finish()
+        return twin.stable
 
     def finish(self) -> tuple[Word, ...]:
         """The utterance has ended: completes the last word, and gives it."""

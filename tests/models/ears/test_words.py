@@ -59,3 +59,14 @@ def test_a_copy_goes_its_own_way(tokens: list[Token], cut: int) -> None:
     twin.push(tokens[cut:])
     twin.finish()
     assert (words.stable, words.partial) == before
+
+
+@given(TOKENS, st.integers(0, 30))
+def test_a_preview_is_what_would_follow_and_changes_nothing(tokens: list[Token], cut: int) -> None:
+    words, sure = Words(PIECES, frame_ms=80), Words(PIECES, frame_ms=80)
+    words.push(tokens[:cut])
+    before = (words.stable, words.partial)
+    sure.push(tokens)
+    sure.finish()
+    assert words.stable + words.preview(tokens[cut:]) == sure.stable
+    assert (words.stable, words.partial) == before
