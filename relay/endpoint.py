@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FRAME_MS = 20
 FRAME_SAMPLES = 320  # at 16 kHz
@@ -82,6 +82,10 @@ class Endpointer:
         self._recent = []
         padded = self._first_speech - self.settings.padding_ms // FRAME_MS
         return Started(self._first_speech * FRAME_SAMPLES, max(padded, self._floor) * FRAME_SAMPLES)
+
+    def wait(self, silence_ms: int) -> None:
+        """Changes the silence that ends an utterance, from the next frame on: what was said tells how long to wait."""
+        self.settings = replace(self.settings, silence_ms=silence_ms)
 
     def end(self) -> Ended:
         """Ends the utterance now (a client's commit, or the limit). Raises RuntimeError outside one."""

@@ -67,6 +67,11 @@ class Metrics:
         self.barge_ins = Counter("relay_barge_ins", "Replies stopped by the user's voice.", registry=self.registry)
         self.audio_in = Counter("relay_audio_in_seconds", "Audio received.", registry=self.registry)
         self.audio_out = Counter("relay_audio_out_seconds", "Audio sent.", registry=self.registry)
+        self.denoiser_delay = Gauge(
+            "relay_noise_suppression_delay_seconds",
+            "By how much partial transcripts are later where a session asks for noise reduction; 0 without a model.",
+            registry=self.registry,
+        )
         self.onset = Histogram(
             "relay_onset_seconds",
             "Last speech sample received to first audio sent.",

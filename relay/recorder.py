@@ -1,8 +1,9 @@
 """Recordings of sessions: what was heard, what was said, and every event, in files that survive a crash.
 
 A session becomes a folder `DIR/<UTC time>-<session id>/` with `user.flac`, `agent.flac` (each at its format's rate; the
-agent's audio is laid on the user's clock, with silence between replies) and `events.jsonl` (`{"at_s", "event"}`). FLAC
-is written in frames: a file that ends early still plays.
+agent's audio is laid on the user's clock, with silence between replies) and `events.jsonl`, a line for each text frame:
+`{"at_s", "from", "event"}`, from "client" or "server", without the audio, which is in the tracks. FLAC is written in
+frames: a file that ends early still plays.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import logging
 import threading
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import soundfile
 
 from relay.audio import EARS_RATE_HZ, RATE_HZ, Format, Int16Array, decode_bytes
+from relay.services import Sender
 from relay.wire.realtime import RealtimeProtocol
 
 log = logging.getLogger(__name__)
+
+_AUDIO_FIELDS = {"input_audio_buffer.append": "audio", "response.output_audio.delta": "delta"}
 
 
 class SessionRecorder:
@@ -58,9 +63,9 @@ class SessionRecorder:
         """Audio to the client when `samples` of input had come."""
         self._queue.put(("agent", samples, pcm, form))
 
-    def event(self, frame: str) -> None:
-        """A text frame to the client."""
-        self._queue.put(("event", self._position_samples, frame, "pcm16"))
+    def event(self, frame: str, sender: Sender) -> None:
+        """A text frame to or from the client."""
+        self._queue.put((sender, self._position_samples, frame, "pcm16"))
 
     def _run(self) -> None:
         tracks: dict[tuple[str, Format], _Track] = {}
@@ -70,7 +75,8 @@ class SessionRecorder:
                 while (item := self._queue.get()) is not None:
                     kind, samples, data, form = item
                     if isinstance(data, str):
-                        events.write(json.dumps({"at_s": samples / EARS_RATE_HZ, "event": json.loads(data)}) + "\n")
+                        line = {"at_s": samples / EARS_RATE_HZ, "from": kind, "event": _without_audio(data)}
+                        events.write(json.dumps(line) + "\n")
                         events.flush()
                         continue
                     track = tracks.get((kind, form))
@@ -86,6 +92,17 @@ class SessionRecorder:
         finally:
             for track in tracks.values():
                 track.close()
+
+
+def _without_audio(frame: str) -> Any:
+    """The event in a frame; the frame itself if it holds none."""
+    try:
+        event = json.loads(frame)
+    except (ValueError, RecursionError):
+        return frame
+    if isinstance(event, dict) and isinstance(kind := event.get("type"), str):
+        event.pop(_AUDIO_FIELDS.get(kind, ""), None)
+    return event
 
 
 class _Track:

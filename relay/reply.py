@@ -1,21 +1,25 @@
-"""One reply: think and speak side by side, audio paced to the client, and the ledger of what was heard of it."""
+"""One reply: think and speak side by side, audio paced to the client, the ledger of what was heard, calls of tools."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from typing import Literal
 
 from relay.audio import RATE_HZ, VOICE_RATE_HZ, Format, Int16Array, Resampler, encode_bytes
 from relay.channel import Channel
 from relay.engine.engine import Engine
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import RelayError, StageFailed
+from relay.events import CallDelta, Message, Piece, ReplyEnd
 from relay.heard import Ledger
 from relay.metrics import StageClock
 from relay.stages.speak import speak
-from relay.stages.think import think
+from relay.stages.think import Verbatim, WordSplitter, think
+from relay.wire.commands import Usage
 from relay.wire.realtime import Response
 
 log = logging.getLogger(__name__)
@@ -33,9 +37,10 @@ class Reply:
     """A response on its way to the client. `run` it as a task; every end of it finishes the response exactly once.
 
     Args:
-        turn_id: The turn that it answers.
+        turn_id: The turn that it answers; 0 out of band.
         response: The protocol's side of it.
         clock: Times of its stages, started at the end of the user's turn.
+        heard_s: Duration of the speech that it answers.
         reports_playback: Whether the client says what it has played.
         lead_s: How far the audio sent may run ahead of what can have been played.
         flush: Lets the session's writer send what is queued.
@@ -48,6 +53,7 @@ class Reply:
         response: Response,
         clock: StageClock,
         *,
+        heard_s: float = 0.0,
         reports_playback: bool,
         lead_s: float,
         flush: Callable[[], None],
@@ -60,6 +66,9 @@ class Reply:
         self.task: asyncio.Task[None] | None = None
         self.error: BaseException | None = None
         self.was_interrupted = False
+        self._stopped = False
+        self._heard_s = heard_s
+        self._end = ReplyEnd()
         self._form: Format = response.params.output_format or "pcm16"
         self._rate_hz = RATE_HZ[self._form]
         self._reports_playback = reports_playback
@@ -73,29 +82,29 @@ class Reply:
 
     async def run(
         self,
-        pieces: AsyncIterator[str],
+        pieces: AsyncIterator[Piece],
         voice: Engine[VoiceInput, VoiceOutput] | None,
         *,
-        speed: float = 1.0,
         failure: StageFailed | None = None,
+        apologise: bool = True,
     ) -> None:
         """Makes the reply and finishes the response; raises nothing but cancellation.
 
         Args:
             pieces: The brain's stream.
             voice: None makes a reply of text only.
-            speed: Speaking rate.
             failure: A stage before this one has failed: `pieces` is the apology for it.
+            apologise: A brain that fails before its first word is apologised for.
         """
         try:
             try:
-                await self._say(pieces, voice, speed)
+                self._end = await self._say(pieces, voice)
             except StageFailed as error:
                 failure = failure or error
-                if error.stage == "brain" and not self.ledger.sent_samples:
+                if error.stage == "brain" and apologise and not self.response.has_message:
                     log.warning("turn %d: %s", self.turn_id, error)
                     # Silence is not an answer: the person hears that something is wrong, the client reads what.
-                    await self._say(once(FALLBACKS["brain"]), voice, speed)
+                    await self._say(once(FALLBACKS["brain"]), voice)
             self._finish(failure)
         except RelayError as error:
             self._finish(failure or error)
@@ -103,31 +112,49 @@ class Reply:
             log.exception("turn %d: the reply failed", self.turn_id)
             self._finish(error)
 
-    async def _say(
-        self, pieces: AsyncIterator[str], voice: Engine[VoiceInput, VoiceOutput] | None, speed: float
-    ) -> None:
+    def fail(self, error: RelayError) -> None:
+        """Ends a reply that could not be begun."""
+        self._finish(error)
+
+    async def _say(self, pieces: AsyncIterator[Piece], voice: Engine[VoiceInput, VoiceOutput] | None) -> ReplyEnd:
         words: Channel[str] = Channel(_WORDS_AHEAD)
         self._resampler = Resampler(VOICE_RATE_HZ, self._rate_hz)
-        thinking_failed: list[StageFailed] = []
+        said = asyncio.Event()
+        ends: list[ReplyEnd | StageFailed] = []
 
         async def thinking() -> None:
             # What was said before the brain failed is still spoken to its end; the failure is reported after it.
+            splitter = Verbatim() if voice is None else WordSplitter()
             try:
-                await think(pieces, words, self._on_word)
+                ends.append(await think(pieces, words, self._on_word, calling, splitter))
             except StageFailed as error:
-                thinking_failed.append(error)
+                ends.append(error)
+
+        async def calling(delta: CallDelta) -> None:
+            # A client may ask for the next response as soon as it has run a tool: nothing but response.done may be due
+            # after a call. So it waits for the words before it, which are sent ahead of their playback.
+            await said.wait()
+            self.clock.lap("llm_first")
+            self.response.call(delta)
+            self._flush()
+
+        async def speaking() -> None:
+            if voice is None:
+                await _discard(words)
+            else:
+                await speak(words, voice, self._send, speed=self.response.speed)
+            said.set()
 
         try:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(thinking())
-                if voice is None:
-                    stages.create_task(_discard(words))
-                else:
-                    stages.create_task(speak(words, voice, self._send, speed=speed))
+                stages.create_task(speaking())
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from group
-        if thinking_failed:
-            raise thinking_failed[0]
+        (end,) = ends
+        if isinstance(end, StageFailed):
+            raise end
+        return end
 
     def _on_word(self, word: str) -> None:
         self.clock.lap("llm_first")
@@ -172,17 +199,34 @@ class Reply:
 
     def _finish(self, error: BaseException | None) -> None:
         self.error = error
-        if error is None:
-            self.response.finish("completed")
+        if error is not None:
+            self.response.finish("failed", error=error, usage=self.usage)
+        elif self._end.reason == "length":
+            self.response.finish("incomplete", reason="max_output_tokens", usage=self.usage)
+        elif self._end.reason == "content_filter":
+            self.response.finish("incomplete", reason="content_filter", usage=self.usage)
         else:
-            self.response.finish("failed", error=error)
+            self.response.finish("completed", usage=self.usage)
         self._flush()
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens taken so far; see `Usage` for what counts as one."""
+        return Usage(
+            input_text_tokens=self._end.input_tokens,
+            input_audio_tokens=math.ceil(self._heard_s * 10),
+            cached_tokens=self._end.cached_tokens,
+            output_text_tokens=self._end.output_tokens,
+            output_audio_tokens=math.ceil(self.ledger.sent_samples * 20 / VOICE_RATE_HZ),
+        )
 
     # ---------------------------------------------------------------------------------------------------------- hearing
 
     def stop(self, *, barge_in: bool) -> None:
         """Ends the reply now; nothing of it is sent any more. Harmless when it has ended."""
-        self.response.finish("cancelled", reason="turn_detected" if barge_in else "client_cancelled")
+        reason: Literal["turn_detected", "client_cancelled"] = "turn_detected" if barge_in else "client_cancelled"
+        self.response.finish("cancelled", reason, usage=self.usage)
+        self._stopped = True
         if self.task is not None:
             self.task.cancel()
 
@@ -197,6 +241,11 @@ class Reply:
         if self._reports_playback:
             return self.ledger.reported_samples or 0
         return min(int(self._elapsed_s() * VOICE_RATE_HZ), self.ledger.sent_samples)
+
+    @property
+    def is_playing(self) -> bool:
+        """Whether it was sent whole, and nobody has stopped it, and some of it is still to be heard."""
+        return self.response.done and not self._stopped and not self.is_heard_whole
 
     @property
     def is_heard_whole(self) -> bool:
@@ -218,7 +267,13 @@ class Reply:
         return voice_samples * self._rate_hz // VOICE_RATE_HZ
 
 
-async def once(text: str) -> AsyncIterator[str]:
+def prompt(response: Response) -> list[Message]:
+    """What a brain is given for a response: its instructions, if there are any, and what it answers."""
+    instructions = response.params.instructions
+    return [*([Message("system", instructions)] if instructions else []), *response.context()]
+
+
+async def once(text: str) -> AsyncIterator[Piece]:
     """A stream of one piece."""
     yield text
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
-from relay.audio import Format
+from relay.audio import Format, Int16Array
 from relay.brains import Brain
 from relay.config import Limits
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.engine import Engine
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.metrics import Metrics
+
+Sender: TypeAlias = Literal["client", "server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Services:
     brain: Brain
     metrics: Metrics
     limits: Limits
+    denoiser: Engine[EarsInput, Int16Array] | None = None
 
 
 class Transport(Protocol):
@@ -48,6 +51,6 @@ class Recorder(Protocol):
         """Audio to the client; `samples` is the input clock when it was sent."""
         ...
 
-    def event(self, frame: str) -> None:
-        """A text frame to the client."""
+    def event(self, frame: str, sender: Sender) -> None:
+        """A text frame to or from the client."""
         ...

@@ -12,9 +12,21 @@ from relay.channel import Channel, ChannelFull
 from relay.errors import AudioTooFast, BadEvent, RelayError, SlowReader, StageFailed, shown
 from relay.events import Message
 from relay.metrics import StageClock
-from relay.reply import FALLBACKS, Reply, once
+from relay.out_of_band import OutOfBand
+from relay.reply import FALLBACKS, Reply, once, prompt
 from relay.services import Recorder, Services, Transport
-from relay.turn import CancelAsked, Event, Policy, ReplyEnded, ResponseAsked, StartReply, StopReply, TurnState, step
+from relay.turn import (
+    CancelAsked,
+    Event,
+    Policy,
+    ReplyEnded,
+    ResponseAsked,
+    StartReply,
+    StopReply,
+    TimedOut,
+    TurnState,
+    step,
+)
 from relay.user import UserSide
 from relay.wire.commands import (
     AudioAppended,
@@ -33,8 +45,7 @@ from relay.wire.realtime import RealtimeProtocol
 
 _OLD_REPLIES = 8  # ended replies that can still be truncated to what was heard of them
 _BYTES_PER_S = 48_000  # of the widest input format
-
-DEFAULT_INSTRUCTIONS = "You are a helpful voice assistant. Answer in one or two short spoken sentences."
+_NUDGE = "(The user has said nothing for a while.)"
 
 
 Ordered: TypeAlias = AudioAppended | CommitRequested | InputCleared | SessionChanged | ResponseRequested
@@ -61,11 +72,20 @@ class Session:
         self._ordered: Channel[Ordered] = Channel(
             int(services.limits.max_audio_ahead_s * _BYTES_PER_S), policy="error", weight=_weight
         )
-        self._user = UserSide(protocol, services, recorder, self._turn, self._flush)
+        self._user = UserSide(protocol, services, recorder, self._turn, self._is_quiet, self._flush)
+        self._beside = OutOfBand(
+            protocol,
+            services,
+            spawn=lambda work: self._tasks.create_task(work),
+            settled=self._settled,
+            flush=self._flush,
+            on_audio=self._count_audio,
+        )
         self._audio_ahead_s = self._audio_at_s = 0.0
         self._queued = asyncio.Event()
         self._drained = asyncio.Event()
         self._state = TurnState()
+        self._stepped = asyncio.Event()
         self._asked: ResponseParams | None = None
         self._reply: Reply | None = None
         self._old_replies: deque[Reply] = deque(maxlen=_OLD_REPLIES)
@@ -89,6 +109,7 @@ class Session:
                     await self._receive()
                     if self._reply is not None:
                         self._reply.stop(barge_in=False)
+                    self._beside.stop()
                     for task in background:
                         task.cancel()
             except BaseExceptionGroup as group:
@@ -96,6 +117,8 @@ class Session:
 
     async def _receive(self) -> None:
         while (message := await self._transport.receive()) is not None:
+            if self._recorder is not None and isinstance(message, str):
+                self._recorder.event(message, "client")
             for command in self._protocol.receive(message):
                 self._handle(command)
             self._flush()
@@ -114,7 +137,7 @@ class Session:
                 except TimeoutError:
                     raise SlowReader("the client does not read what it is sent") from None
                 if self._recorder is not None and isinstance(frame, str):
-                    self._recorder.event(frame)
+                    self._recorder.event(frame, "server")
             if not self._protocol.has_outgoing:
                 self._queued.clear()
                 self._drained.set()
@@ -127,8 +150,9 @@ class Session:
 
     def _handle(self, command: Command) -> None:
         match command:
-            case CancelRequested():
-                self._turn(CancelAsked())
+            case CancelRequested(response_id=response_id):
+                if not self._beside.cancel(response_id):
+                    self._turn(CancelAsked())
             case OutputCleared():
                 reply = self._reply
                 self._turn(CancelAsked())
@@ -172,7 +196,9 @@ class Session:
                     if changed & {"input_format", "turn_detection"}:
                         await self._user.reconfigure(config)
                 case ResponseRequested(params=params, event_id=event_id):
-                    if self._asked is None:
+                    if params.conversation == "none":
+                        self._beside.start(params, event_id)
+                    elif self._asked is None:
                         self._asked = params
                         self._turn(ResponseAsked())
                     else:
@@ -203,18 +229,31 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- replying
 
     def _turn(self, event: Event) -> TurnState:
-        detection = self._protocol.config.turn_detection
-        policy = Policy(detection.create_response, detection.interrupt_response) if detection else Policy(False, False)
+        config = self._protocol.config
+        policy = Policy(False, False)
+        if config.turn_detection is not None and config.type == "realtime":
+            policy = Policy(config.turn_detection.create_response, config.turn_detection.interrupt_response)
         self._state, actions = step(self._state, event, policy)
+        self._stepped.set()
         for action in actions:
             match action:
                 case StopReply(barge_in=barge_in):
                     self._stop_reply(barge_in=barge_in)
                 case StartReply(turn_id=turn_id, asked=asked):
-                    self._start_reply(turn_id, asked=asked)
+                    self._start_reply(turn_id, asked=asked, nudge=isinstance(event, TimedOut))
         return self._state
 
-    def _start_reply(self, turn_id: int, *, asked: bool) -> None:
+    def _is_quiet(self) -> bool:
+        """Nobody speaks, and the last reply has been heard to its end."""
+        return self._state.is_quiet and self._reply is not None and self._reply.is_heard_whole
+
+    async def _settled(self) -> None:
+        """Waits until all that was said is recognised."""
+        while self._state.hearing:
+            self._stepped.clear()
+            await self._stepped.wait()
+
+    def _start_reply(self, turn_id: int, *, asked: bool, nudge: bool) -> None:
         params, self._asked = (self._asked, None) if asked else (None, self._asked)
         user_turn = self._user.take_turn(turn_id)
         before = self._reply
@@ -225,24 +264,26 @@ class Session:
             turn_id,
             self._protocol.begin_response(params),
             (user_turn and user_turn.clock) or StageClock(),
+            heard_s=user_turn.audio_s if user_turn else 0.0,
             reports_playback=relay is not None and relay.playback,
             lead_s=self._services.limits.playout_lead_s,
             flush=self._flush,
             on_audio=self._on_audio,
         )
         failure = user_turn.failure if user_turn else None
-        reply.task = self._tasks.create_task(self._run_reply(reply, before, failure))
+        reply.task = self._tasks.create_task(self._run_reply(reply, before, failure, nudge=nudge))
 
-    async def _run_reply(self, reply: Reply, before: Reply | None, failure: StageFailed | None) -> None:
+    async def _run_reply(self, reply: Reply, before: Reply | None, failure: StageFailed | None, *, nudge: bool) -> None:
         if before is not None and before.task is not None:  # the dialogue's caches are one reply's at a time
             await asyncio.wait([before.task])
-        params = reply.response.params
+        response = reply.response
         if failure is not None:
             pieces = once(FALLBACKS["ears"])
         else:
-            pieces = self._dialogue.reply(self._messages(params), max_tokens=params.max_output_tokens)
-        voice = self._services.voice if "audio" in (params.output_modalities or ()) else None
-        await reply.run(pieces, voice, speed=self._protocol.config.speed, failure=failure)
+            messages = [*prompt(response), *([Message("user", _NUDGE)] if nudge else [])]
+            pieces = self._dialogue.reply(messages, max_tokens=response.max_output_tokens, tools=response.tools)
+        voice = self._services.voice if "audio" in response.output_modalities else None
+        await reply.run(pieces, voice, failure=failure)
         metrics = self._services.metrics
         metrics.replies.labels("completed" if reply.error is None else "failed").inc()
         if reply.error is not None:
@@ -252,10 +293,6 @@ class Session:
         self._turn(ReplyEnded(reply.turn_id))
         self._flush()
 
-    def _messages(self, params: ResponseParams) -> list[Message]:
-        said = self._protocol.conversation.messages() if params.input is None else list(params.input)
-        return [Message("system", params.instructions or DEFAULT_INSTRUCTIONS), *said]
-
     def _stop_reply(self, *, barge_in: bool) -> None:
         reply = self._reply
         if reply is None or reply.is_heard_whole:
@@ -263,8 +300,10 @@ class Session:
         is_under_way = not reply.response.done
         reply.stop(barge_in=barge_in)
         if barge_in:
-            reply.was_interrupted = True
-            self._protocol.set_heard(reply.response.item_id, reply.heard())
+            # Words before a call may still be playing when the reply after it begins.
+            for cut in (each for each in self._replies() if each is reply or each.is_playing):
+                cut.was_interrupted = True
+                self._protocol.set_heard(cut.response.item_id, cut.heard())
             self._services.metrics.barge_ins.inc()
         elif reply.ledger.sent_samples:  # the client stopped it: words that were not sent were not said
             self._protocol.set_heard(reply.response.item_id, reply.ledger.text)
@@ -272,8 +311,11 @@ class Session:
             self._services.metrics.replies.labels("cancelled").inc()
         self._flush()
 
-    def _on_audio(self, data: bytes, form: Format) -> None:
+    def _count_audio(self, data: bytes, form: Format) -> None:
         self._services.metrics.audio_out.inc(len(data) / (BYTES_PER_SAMPLE[form] * RATE_HZ[form]))
+
+    def _on_audio(self, data: bytes, form: Format) -> None:
+        self._count_audio(data, form)
         if self._recorder is not None:
             self._recorder.said(self._user.received_samples, data, form)
 

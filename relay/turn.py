@@ -41,6 +41,11 @@ class ResponseAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class TimedOut:
+    """It has been quiet for too long: the reply is to bring the user back."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAsked:
     """The client cancelled the reply."""
 
@@ -52,7 +57,7 @@ class ReplyEnded:
     turn_id: int
 
 
-Event: TypeAlias = UserStarted | UserStopped | Transcribed | ResponseAsked | CancelAsked | ReplyEnded
+Event: TypeAlias = UserStarted | UserStopped | Transcribed | ResponseAsked | TimedOut | CancelAsked | ReplyEnded
 
 # -------------------------------------------------------------------------------------------------------------- actions
 
@@ -122,6 +127,11 @@ class TurnState:
     floor: int | None = None
     replying: bool = False
 
+    @property
+    def is_quiet(self) -> bool:
+        """Nobody speaks, and nothing is being recognised or answered. A reply may still be playing."""
+        return self.utterance is None and not self.hearing and self.due is None and not self.replying
+
 
 def step(state: TurnState, event: Event, policy: Policy) -> tuple[TurnState, tuple[Action, ...]]:
     """Takes one event. Total: every event is defined in every state; what makes no sense changes nothing."""
@@ -147,6 +157,10 @@ def step(state: TurnState, event: Event, policy: Policy) -> tuple[TurnState, tup
             # It answers the turn being recognised, if there is one: clients commit and ask in one breath.
             turn_id = max(state.hearing, default=state.last_id + 1)
             state = replace(state, last_id=max(turn_id, state.last_id), due=Due(turn_id, asked=True))
+        case TimedOut():
+            if state.is_quiet:
+                turn_id = state.last_id + 1
+                state = replace(state, last_id=turn_id, due=Due(turn_id, asked=False))
         case CancelAsked():
             state, actions = _stop(replace(state, due=None), barge_in=False)
         case ReplyEnded(turn_id=turn_id):

@@ -13,11 +13,13 @@ from relay.config import Limits
 from relay.endpoint import Ended, Endpointing, Started
 from relay.engine.ears import EarsOutput
 from relay.errors import BadEvent, StageFailed
+from relay.idle import IdleTimer
 from relay.metrics import StageClock
+from relay.phrase import goes_on
 from relay.services import Recorder, Services
 from relay.stages.hear import TurnAudio, hear
 from relay.stages.listen import NO_AUDIO, Intake, Speech, input_ms
-from relay.turn import Event, Transcribed, TurnState, UserStarted, UserStopped
+from relay.turn import Event, TimedOut, Transcribed, TurnState, UserStarted, UserStopped
 from relay.wire.config import SessionConfig
 from relay.wire.realtime import RealtimeProtocol
 
@@ -25,7 +27,10 @@ log = logging.getLogger(__name__)
 
 _MANY_FRAMES = 25  # after half a second of audio from one message, the other sessions get their turn
 _MANY_TURNS = 16  # turns that are remembered until they are answered
-_EAGERNESS_MS = {"low": 1000, "medium": 600, "high": 350, "auto": 600}
+
+# `semantic_vad`: silence that ends a turn that sounds finished, and one that does not. The latter are the API's own.
+_FINISHED_MS = {"low": 1000, "medium": 600, "high": 350, "auto": 600}
+_HESITANT_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}
 
 
 @dataclass(slots=True)
@@ -39,6 +44,8 @@ class UserTurn:
         clock: Stage times, started at its end.
         failure: Why it could not be recognised.
         partial: What was shown of it last.
+        told_chars: How much of its transcript the client has been sent.
+        told_words: How many of its words.
     """
 
     item_id: str
@@ -47,6 +54,8 @@ class UserTurn:
     clock: StageClock | None = None
     failure: StageFailed | None = None
     partial: EarsOutput | None = None
+    told_chars: int = 0
+    told_words: int = 0
 
 
 class UserSide:
@@ -57,6 +66,7 @@ class UserSide:
         services: The recogniser, limits and counters.
         recorder: Keeps the audio, if anything does.
         on_event: Steps the turn machine and says where it stands.
+        is_quiet: Whether nobody speaks and all that was answered has been heard.
         flush: Lets the session's writer send what is queued.
     """
 
@@ -66,15 +76,19 @@ class UserSide:
         services: Services,
         recorder: Recorder | None,
         on_event: Callable[[Event], TurnState],
+        is_quiet: Callable[[], bool],
         flush: Callable[[], None],
     ) -> None:
         self._protocol = protocol
         self._services = services
         self._recorder = recorder
         self._on_event = on_event
+        self._is_quiet = is_quiet
         self._flush = flush
+        self._idle = IdleTimer()
         config, limits = protocol.config, services.limits
-        self._intake = Intake(config.input_format, _endpointing(config, limits), threshold=_threshold(config))
+        self._settings = (config.input_format, _endpointing(config, limits), _threshold(config))
+        self._intake = Intake(config.input_format, self._settings[1], threshold=self._settings[2])
         self._to_ears: Channel[TurnAudio] = Channel(
             int(limits.max_audio_ahead_s * EARS_RATE_HZ), weight=lambda item: max(1, len(item.pcm))
         )
@@ -83,7 +97,14 @@ class UserSide:
 
     async def hear(self) -> None:
         """Runs the recogniser; one task for as long as the session lasts."""
-        await hear(self._to_ears, self._services.ears, self._on_heard, self._on_deaf)
+        await hear(
+            self._to_ears,
+            self._services.ears,
+            self._on_heard,
+            self._on_deaf,
+            denoiser=self._services.denoiser,
+            denoises=lambda: self._protocol.config.noise_reduction is not None,
+        )
 
     async def commit(self, event_id: str | None) -> None:
         """The client ends the turn by hand."""
@@ -101,9 +122,13 @@ class UserSide:
         self._protocol.input_cleared()
 
     async def reconfigure(self, config: SessionConfig) -> None:
-        """The client changed the format or how turns are found; a turn under way is forgotten."""
-        await self._discard_turn()
+        """The client changed its settings. If the format or how turns are found did, a turn under way is forgotten."""
         endpointing = _endpointing(config, self._services.limits)
+        settings = (config.input_format, endpointing, _threshold(config))
+        if settings == self._settings:
+            return
+        self._settings = settings
+        await self._discard_turn()
         self._intake.configure(config.input_format, endpointing, threshold=_threshold(config))
 
     def take_turn(self, turn_id: int) -> UserTurn | None:
@@ -135,6 +160,24 @@ class UserSide:
                     await self._end_turn(found, None)
             if count % _MANY_FRAMES == 0:
                 await asyncio.sleep(0)
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        """After too long a silence, it is committed as the user's turn, and answered."""
+        config = self._protocol.config
+        detection = config.turn_detection
+        answers = detection is not None and detection.create_response and config.type == "realtime"
+        timeout_ms = detection.idle_timeout_ms if detection is not None and answers else None
+        now_ms = input_ms(self._intake.received_samples)
+        began_ms = self._idle.step(now_ms, quiet=self._is_quiet(), timeout_ms=timeout_ms)
+        if began_ms is None:
+            return
+        item_id = self._protocol.new_item_id()
+        self._protocol.timeout_triggered(began_ms, now_ms, item_id)
+        self._protocol.input_committed(item_id)
+        self._protocol.transcription_completed(item_id, "", (now_ms - began_ms) / 1000)
+        self._on_event(TimedOut())
+        self._flush()
 
     def _begin_turn(self, started: Started) -> None:
         manual = self._intake.is_manual
@@ -144,6 +187,7 @@ class UserSide:
         else:
             item_id = self._protocol.speech_started(input_ms(started.audio_sample))
         self._turn_id = self._on_event(UserStarted(manual=manual)).utterance
+        self._wait_for_more("")
         if self._turn_id is not None:
             self._turns[self._turn_id] = UserTurn(item_id, started.audio_sample)
         while len(self._turns) > _MANY_TURNS:
@@ -178,16 +222,35 @@ class UserSide:
         if not output.final:
             if output != user_turn.partial:
                 user_turn.partial = output
+                if turn_id == self._turn_id:
+                    self._wait_for_more(f"{output.stable} {output.unstable}")
+                if self._protocol.config.type == "transcription":
+                    self._tell(user_turn, output)
                 self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
         else:
             empty = not output.stable.strip()
-            if not empty:
-                self._protocol.transcription_delta(user_turn.item_id, output.stable)
-            self._protocol.transcription_completed(user_turn.item_id, output.stable, user_turn.audio_s)
+            self._tell(user_turn, output)
+            words = [(word.text, word.confidence) for word in output.words]
+            self._protocol.transcription_completed(user_turn.item_id, output.stable, user_turn.audio_s, words)
             if user_turn.clock is not None:
                 user_turn.clock.lap("ears")
             self._on_event(Transcribed(turn_id, empty))
         self._flush()
+
+    def _tell(self, user_turn: UserTurn, output: EarsOutput) -> None:
+        """Sends what has become stable since the last time."""
+        text, words = output.stable[user_turn.told_chars :], output.words[user_turn.told_words :]
+        if text.strip():
+            user_turn.told_chars, user_turn.told_words = len(output.stable), len(output.words)
+            confident = [(word.text, word.confidence) for word in words]
+            self._protocol.transcription_delta(user_turn.item_id, text, confident)
+
+    def _wait_for_more(self, text: str) -> None:
+        """With semantic turn detection, words that sound unfinished are given more time."""
+        detection = self._protocol.config.turn_detection
+        if detection is not None and detection.type == "semantic_vad":
+            silence_ms = _HESITANT_MS if goes_on(text) else _FINISHED_MS
+            self._intake.wait(silence_ms[detection.eagerness])
 
     def _on_deaf(self, turn_id: int, error: StageFailed) -> None:
         log.warning("turn %d: %s", turn_id, error)
@@ -204,7 +267,7 @@ def _endpointing(config: SessionConfig, limits: Limits) -> Endpointing | None:
     if detection is None:
         return None
     if detection.type == "semantic_vad":
-        silence_ms = _EAGERNESS_MS[detection.eagerness]
+        silence_ms = _FINISHED_MS[detection.eagerness]
         return Endpointing(silence_ms=silence_ms, max_utterance_ms=int(limits.max_utterance_s * 1000))
     return Endpointing(
         silence_ms=detection.silence_duration_ms,

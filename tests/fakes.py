@@ -15,7 +15,7 @@ from relay.audio import VOICE_RATE_HZ
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
 from relay.errors import EngineBusy
-from relay.events import Message
+from relay.events import Message, Piece, ToolOffer
 
 WORD_SAMPLES = VOICE_RATE_HZ // 4  # the fake voice takes 250 ms a word
 
@@ -89,9 +89,10 @@ class FakeVoice:
 class FakeBrain:
     """Answers with the scripts' pieces in turn: a float is a pause in seconds, an exception is raised."""
 
-    scripts: list[list[str | float | Exception]]
+    scripts: list[list[Piece | float | Exception]]
     name: str = "fake"
     asked: list[list[Message]] = field(default_factory=list)
+    offered: list[ToolOffer | None] = field(default_factory=list)
     running: int = 0
 
     async def __aenter__(self) -> FakeBrain:
@@ -101,17 +102,32 @@ class FakeBrain:
         return None
 
     @contextlib.asynccontextmanager
-    async def dialogue(self) -> AsyncIterator[FakeBrain]:
-        yield self
+    async def dialogue(self) -> AsyncIterator[FakeDialogue]:
+        yield FakeDialogue(self)
+
+
+class FakeDialogue:
+    """One dialogue of a `FakeBrain`; the scripts are shared."""
+
+    def __init__(self, brain: FakeBrain) -> None:
+        self._brain = brain
+        self._is_replying = False
 
     async def reply(
-        self, messages: Sequence[Message], *, prefix: str = "", max_tokens: int | None = None
-    ) -> AsyncIterator[str]:
-        self.asked.append(list(messages))
-        assert self.running == 0, "a dialogue makes one reply at a time"
-        self.running += 1
+        self,
+        messages: Sequence[Message],
+        *,
+        prefix: str = "",
+        max_tokens: int | None = None,
+        tools: ToolOffer | None = None,
+    ) -> AsyncIterator[Piece]:
+        self._brain.asked.append(list(messages))
+        self._brain.offered.append(tools)
+        assert not self._is_replying, "a dialogue makes one reply at a time"
+        self._is_replying = True
+        self._brain.running += 1
         try:
-            for piece in self.scripts.pop(0):
+            for piece in self._brain.scripts.pop(0):
                 if isinstance(piece, float):
                     await asyncio.sleep(piece)
                 elif isinstance(piece, Exception):
@@ -119,7 +135,8 @@ class FakeBrain:
                 else:
                     yield piece
         finally:
-            self.running -= 1
+            self._is_replying = False
+            self._brain.running -= 1
 
 
 class MemoryTransport:

@@ -75,11 +75,13 @@ class Stand:
     voice: FakeVoice = field(default_factory=FakeVoice)
     limits: Limits = field(default_factory=Limits)
     read_delay_s: float = 0.0
+    denoiser: Any = None
 
     @contextlib.asynccontextmanager
     async def call(self, **session: Any) -> AsyncIterator[Caller]:
         transport = MemoryTransport(self.read_delay_s)
-        services = Services(cast(Any, self.ears), cast(Any, self.voice), cast(Any, self.brain), Metrics(), self.limits)
+        models = (cast(Any, self.ears), cast(Any, self.voice), cast(Any, self.brain))
+        services = Services(*models, Metrics(), self.limits, self.denoiser)
         running = Session(transport, RealtimeProtocol(), services)
         task = asyncio.create_task(running.run())
         caller = Caller(transport, running, services)

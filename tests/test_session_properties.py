@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.errors import BrainUnavailable
+from relay.events import CallDelta, ReplyEnd
 from tests.fakes import FakeBrain, FakeEars, FakeVoice
 from tests.test_session import Caller, Stand, room_noise, voiced
 from tests.virtual_time import run
@@ -34,7 +35,16 @@ ACTIONS = st.one_of(
             ("send", {"type": "output_audio_buffer.clear"}),
             ("send", {"type": "response.create"}),
             ("send", {"type": "response.create", "response": {"output_modalities": ["text"]}}),
+            ("send", {"type": "response.create", "response": {"conversation": "none"}}),
+            (
+                "send",
+                {"type": "response.create", "response": {"conversation": "none", "output_modalities": ["text"]}},
+            ),
+            ("send", {"type": "session.update", "session": {"type": "transcription"}}),
+            ("send", {"type": "session.update", "session": {"type": "realtime"}}),
             ("send", {"type": "response.cancel"}),
+            ("cancel", 0),
+            ("cancel", 1),
             ("send", {"type": "nonsense"}),
             ("send", {"type": "session.update", "session": {"audio": {"input": {"turn_detection": None}}}}),
             (
@@ -42,7 +52,15 @@ ACTIONS = st.one_of(
                 {
                     "type": "session.update",
                     "session": {
-                        "audio": {"input": {"turn_detection": {"type": "server_vad", "silence_duration_ms": 300}}}
+                        "audio": {
+                            "input": {
+                                "turn_detection": {
+                                    "type": "server_vad",
+                                    "silence_duration_ms": 300,
+                                    "idle_timeout_ms": 1000,
+                                }
+                            }
+                        }
                     },
                 },
             ),
@@ -63,6 +81,9 @@ SCRIPTS = st.sampled_from(
         [BrainUnavailable("gone")],
         ["Half a ", ValueError("bad")],
         [9.0],
+        [CallDelta(0, "f", "{"), 1.0, CallDelta(0, "f", "}"), CallDelta(1, "g", "{}")],
+        ["One ", "moment.", CallDelta(0, "f", "{}"), ReplyEnd("length")],
+        [CallDelta(0, "f", "{"), BrainUnavailable("gone")],
     ]
 )
 
@@ -75,6 +96,10 @@ async def act(caller: Caller, action: Any) -> None:
         await asyncio.sleep(value)
     elif what == "send":
         caller.transport.push(**value)
+    elif what == "cancel":
+        if created := caller.transport.events("response.created"):
+            chosen = created[-1 - value % len(created)]
+            caller.transport.push(type="response.cancel", response_id=chosen["response"]["id"])
     elif replies := caller.transport.events("response.output_audio.delta"):
         last = replies[-1]
         if what == "playback":
@@ -106,14 +131,34 @@ def test_whatever_happens(
             for action in actions:
                 await act(caller, action)
             await asyncio.sleep(30.0)  # every reply has come to its end by now
-            created = [e["response"]["id"] for e in caller.transport.events("response.created")]
-            done = [e["response"]["id"] for e in caller.transport.events("response.done")]
-            assert created == done, "responses follow one another, and each ends exactly once"
+            created = [e["response"] for e in caller.transport.events("response.created")]
+            done = [e["response"] for e in caller.transport.events("response.done")]
+            assert sorted(r["id"] for r in created) == sorted(r["id"] for r in done), "each ends exactly once"
+            own = [[r["id"] for r in rs if r["conversation_id"] is not None] for rs in (created, done)]
+            assert own[0] == own[1], "those of the conversation follow one another"
+            check_calls(caller)
             check_silence_after_interruption(caller)
             for event in caller.transport.events("response.output_audio.delta"):
                 assert base64.b64decode(event["delta"])
 
     run(main())
+
+
+def check_calls(caller: Caller) -> None:
+    """Every call is announced, grows to what its end says, and ends once."""
+    growing: dict[str, str] = {}
+    for _, event in caller.transport.received:
+        match event["type"]:
+            case "response.output_item.added" if event["item"]["type"] == "function_call":
+                assert event["item"]["id"] not in growing
+                growing[event["item"]["id"]] = ""
+            case "response.function_call_arguments.delta":
+                growing[event["item_id"]] += event["delta"]
+            case "response.function_call_arguments.done":
+                assert growing[event["item_id"]] == event["arguments"]
+            case "response.output_item.done" if event["item"]["type"] == "function_call":
+                assert growing.pop(event["item"]["id"]) == event["item"]["arguments"]
+    assert growing == {}
 
 
 def check_silence_after_interruption(caller: Caller) -> None:
@@ -122,7 +167,7 @@ def check_silence_after_interruption(caller: Caller) -> None:
     speaking: str | None = None
     for _, event in caller.transport.received:
         match event["type"]:
-            case "response.created":
+            case "response.created" if event["response"]["conversation_id"] is not None:
                 speaking = event["response"]["id"]
             case "response.output_audio.delta":
                 assert event["response_id"] not in silenced

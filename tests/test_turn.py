@@ -14,6 +14,7 @@ from relay.turn import (
     ResponseAsked,
     StartReply,
     StopReply,
+    TimedOut,
     Transcribed,
     TurnState,
     UserStarted,
@@ -26,6 +27,7 @@ EVENTS = st.one_of(
     st.builds(UserStopped, discarded=st.booleans()),
     st.builds(Transcribed, turn_id=st.integers(0, 12), empty=st.booleans()),
     st.just(ResponseAsked()),
+    st.just(TimedOut()),
     st.just(CancelAsked()),
     st.builds(ReplyEnded, turn_id=st.integers(0, 12)),
 )
@@ -119,3 +121,10 @@ def test_without_interruption_the_next_answer_waits_for_the_first() -> None:
     events += [UserStarted(), UserStopped(), Transcribed(2, empty=False)]
     assert play(events, policy)[1] == [StartReply(1, asked=False)]
     assert play([*events, ReplyEnded(1)], policy)[1] == [StartReply(1, asked=False), StartReply(2, asked=False)]
+
+
+def test_too_long_a_silence_is_answered_only_when_nothing_else_is_going_on() -> None:
+    spoken: list[Event] = [UserStarted(), UserStopped(), Transcribed(1, empty=False)]
+    assert play([*spoken, ReplyEnded(1), TimedOut()])[1][-1] == StartReply(2, asked=False)
+    for busy in ([*spoken], [UserStarted()], [UserStarted(), UserStopped()]):
+        assert play([*busy, TimedOut()]) == play(busy)

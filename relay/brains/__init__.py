@@ -6,21 +6,27 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from relay.events import Message
+from relay.events import Message, Piece, ToolOffer
 
 
 class Dialogue(Protocol):
-    """A brain's side of one session; it may keep caches between replies."""
+    """A brain's side of one conversation; it may keep caches between replies, and makes one reply at a time."""
 
     def reply(
-        self, messages: Sequence[Message], *, prefix: str = "", max_tokens: int | None = None
-    ) -> AsyncIterator[str]:
-        """Streams the assistant's next turn as pieces of text that may split words.
+        self,
+        messages: Sequence[Message],
+        *,
+        prefix: str = "",
+        max_tokens: int | None = None,
+        tools: ToolOffer | None = None,
+    ) -> AsyncIterator[Piece]:
+        """Streams the assistant's next turn: its text, then its calls of tools, then how it ended.
 
         Args:
             messages: The conversation so far, oldest first.
             prefix: Words of this turn that were spoken already; the stream continues them and does not repeat them.
-            max_tokens: Upper bound of the reply's length.
+            max_tokens: Upper bound of the reply's length, calls included.
+            tools: What the model may call. A brain that cannot call tools answers in words.
 
         Raises:
             BrainUnavailable: The model cannot be reached, timed out, or failed.
@@ -42,5 +48,5 @@ class Brain(Protocol):
         ...
 
     def dialogue(self) -> AbstractAsyncContextManager[Dialogue]:
-        """The brain's side of a new session."""
+        """The brain's side of a new conversation, or of a response beside one."""
         ...

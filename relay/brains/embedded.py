@@ -13,7 +13,7 @@ from relay.engine.brain import BrainInput, BrainOutput, Sampling
 from relay.engine.engine import Engine, Runner
 from relay.engine.onnx_runner import OnnxBrainRunner
 from relay.errors import BrainUnavailable, EngineUnavailable, RelayError, WeightsError
-from relay.events import Message
+from relay.events import Message, Piece, ReplyEnd, ToolOffer
 from relay_models import loading
 from relay_models.tokenizer import ChatTokenizer, StreamDecoder
 
@@ -97,17 +97,23 @@ class EmbeddedDialogue:
         self._pending: asyncio.Future[BrainOutput] | None = None
 
     async def reply(
-        self, messages: Sequence[Message], *, prefix: str = "", max_tokens: int | None = None
-    ) -> AsyncGenerator[str, None]:
+        self,
+        messages: Sequence[Message],
+        *,
+        prefix: str = "",
+        max_tokens: int | None = None,
+        tools: ToolOffer | None = None,
+    ) -> AsyncGenerator[Piece, None]:
         """Streams the assistant's next turn: one or two sentences.
 
-        The model is too small to follow instructions or read tool results: only what user and assistant said is shown
-        to it, as many of the latest turns as fit.
+        The model is too small to follow instructions, call tools or read their results: it never calls one, and only
+        what user and assistant said is shown to it, as many of the latest turns as fit.
 
         Args:
             messages: The conversation so far, oldest first.
             prefix: Words of this turn that were spoken already; the stream continues them and does not repeat them.
             max_tokens: Upper bound of the reply's length; the model's own is 80.
+            tools: Not called.
 
         Raises:
             BrainUnavailable: The engine failed or was closed.
@@ -119,6 +125,7 @@ class EmbeddedDialogue:
         decoder = StreamDecoder(vocabulary.tokenizer)
         text = prefix  # of the whole turn, for its sentences
         spaced = prefix != prefix.rstrip()
+        reason: Literal["stop", "length"] = "stop"
         while len(context) - opened < bound:
             banned: Sequence[int] = vocabulary.no_repeat(context[opened:])
             if len(context) == opened and prefix.strip():
@@ -126,7 +133,7 @@ class EmbeddedDialogue:
             output = await self._step(BrainInput(context, self._sampling, banned))
             assert output.token is not None
             if output.token in vocabulary.stops:
-                return
+                break
             context.append(output.token)
             piece = decoder.push(output.token)
             if not text.strip() or (spaced and len(context) == opened + 1):
@@ -138,7 +145,11 @@ class EmbeddedDialogue:
             if piece:
                 yield piece
             if finished is not None:
-                return
+                break
+        else:
+            if max_tokens is not None and bound == max_tokens:  # the model's own bound is no news to the caller
+                reason = "length"
+        yield ReplyEnd(reason, input_tokens=opened, output_tokens=len(context) - opened)
 
     async def _step(self, x: BrainInput) -> BrainOutput:
         """Steps until the context is read and a token drawn."""

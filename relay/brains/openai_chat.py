@@ -11,17 +11,24 @@ import contextlib
 import ipaddress
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import httpx
 import msgspec
 
+from relay.brains.chat_completions import (
+    CallOrder,
+    Chunk,
+    Continuation,
+    chat_messages,
+    parse,
+    reply_end,
+    tool_fields,
+)
 from relay.brains.filters import OverlapFilter, ThinkFilter
 from relay.brains.sse import EventTooLong, SseParser
 from relay.errors import BrainUnavailable, ConfigError
-from relay.events import Message
-
-Continuation = Literal["instruct", "prefill"]
+from relay.events import Message, Piece, ToolOffer
 
 _RETRY_AFTER_S = 0.25
 _DRAIN_S = 0.05
@@ -73,6 +80,7 @@ class OpenAIChatBrain:
         self._api_key = api_key
         self.settings = settings or ChatSettings()
         self._client: httpx.AsyncClient | None = None
+        self._counts_tokens = True
 
     async def __aenter__(self) -> OpenAIChatBrain:
         """Prepares the connections; the server need not be up yet."""
@@ -123,6 +131,22 @@ class OpenAIChatBrain:
         except httpx.HTTPError as error:
             raise self.unavailable(f"broke the connection off ({error}); look at its log") from error
 
+    async def complete(self, body: dict[str, Any]) -> httpx.Response:
+        """Asks for a completion and, where the server knows how, for its count of tokens. Raises BrainUnavailable."""
+        if self._counts_tokens:
+            counted = body | {"stream_options": {"include_usage": True}}
+            response = await self.request("POST", "/chat/completions", counted)
+            if response.status_code not in (400, 422):
+                return response
+            async with contextlib.aclosing(response):
+                try:
+                    await self.read(response)
+                except BrainUnavailable as error:
+                    if "stream_options" not in str(error):
+                        raise
+            self._counts_tokens = False
+        return await self.request("POST", "/chat/completions", body)
+
     async def model(self) -> str:
         """The model's name; asks the server for it if none was given. Raises BrainUnavailable."""
         if self._model is None:
@@ -163,15 +187,20 @@ class OpenAIChatDialogue:
         self._brain = brain
 
     async def reply(
-        self, messages: Sequence[Message], *, prefix: str = "", max_tokens: int | None = None
-    ) -> AsyncGenerator[str, None]:
+        self,
+        messages: Sequence[Message],
+        *,
+        prefix: str = "",
+        max_tokens: int | None = None,
+        tools: ToolOffer | None = None,
+    ) -> AsyncGenerator[Piece, None]:
         """Streams the assistant's next turn; see `relay.brains.Dialogue`. Closing it closes the connection."""
         settings = self._brain.settings
         think = ThinkFilter()
         overlap = OverlapFilter(prefix, add_space=settings.continuation == "instruct")
         clock = asyncio.get_running_loop().time
-        due, spoken = clock() + settings.first_token_timeout_s, False
-        async with contextlib.aclosing(self._content(messages, prefix, max_tokens)) as stream:
+        due, begun, writing = clock() + settings.first_token_timeout_s, False, True
+        async with contextlib.aclosing(self._content(messages, prefix, max_tokens, tools)) as stream:
             while True:
                 try:
                     async with asyncio.timeout_at(due):
@@ -179,62 +208,79 @@ class OpenAIChatDialogue:
                 except TimeoutError as error:
                     raise self._brain.unavailable(
                         f"stopped for {settings.between_tokens_timeout_s:g} s in mid-reply; look at its load"
-                        if spoken
+                        if begun
                         else f"said nothing for {settings.first_token_timeout_s:g} s; use a smaller model, or one that "
                         "does not reason first"
                     ) from error
                 if piece is None:
-                    break
-                if text := overlap.push(think.push(piece)):
-                    spoken = True
+                    return
+                if not isinstance(piece, str):
+                    if writing and (text := overlap.push(think.end()) + overlap.end()):
+                        yield text
+                    writing, begun = False, True
+                    yield piece
+                # Text comes before calls: what a model adds after one stands nowhere in the finished message.
+                elif writing and (text := overlap.push(think.push(piece))):
+                    begun = True
                     yield text
-                if spoken:
+                if begun:
                     due = clock() + settings.between_tokens_timeout_s
-        if text := overlap.push(think.end()) + overlap.end():
-            yield text
 
     async def _content(
-        self, messages: Sequence[Message], prefix: str, max_tokens: int | None
-    ) -> AsyncGenerator[str, None]:
-        """The pieces of text of one completion as the server sends them. Raises BrainUnavailable."""
+        self, messages: Sequence[Message], prefix: str, max_tokens: int | None, tools: ToolOffer | None
+    ) -> AsyncGenerator[Piece, None]:
+        """One completion as the server sends it; an empty text is a sign of life. Raises BrainUnavailable."""
         brain = self._brain
         body = {
             "model": await brain.model(),
             "messages": chat_messages(messages, prefix, brain.settings.continuation),
             "stream": True,
             "max_tokens": max_tokens or brain.settings.max_tokens,
+            **tool_fields(tools),
         }
         if prefix and brain.settings.continuation == "prefill":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
-        async with contextlib.aclosing(await brain.request("POST", "/chat/completions", body)) as response:
+        calls, counts, finish_reason = CallOrder(), None, None
+        async with contextlib.aclosing(await brain.complete(body)) as response:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if response.status_code != 200 or kind == "application/json":  # some servers cannot stream
                 for chunk in self._parse((await brain.read(response)).decode("utf-8", "replace")):
-                    yield chunk.text
+                    yield chunk.part.content or ""
+                    for delta in calls.push(chunk.part.tool_calls or ()):
+                        yield delta
+                    counts, finish_reason = chunk.usage or counts, chunk.finish_reason or finish_reason
+                for delta in calls.end():
+                    yield delta
+                yield reply_end(finish_reason, counts)
                 return
             if kind == "text/html":
                 raise brain.unavailable("answers with a web page; check --llm-url, it often ends in /v1")
-            chunks = response.aiter_bytes()
             try:
-                async with contextlib.aclosing(self._events(chunks)) as events:
+                async with contextlib.aclosing(self._events(response.aiter_bytes())) as events:
                     async for data in events:
-                        parsed = self._parse(data)
-                        for chunk in parsed:
-                            if chunk.text:
-                                yield chunk.text
-                        if any(chunk.finished for chunk in parsed):
+                        for chunk in self._parse(data):
+                            counts, finish_reason = chunk.usage or counts, finish_reason or chunk.finish_reason
+                            if chunk.part.content or chunk.part.tool_calls:
+                                yield chunk.part.content or ""
+                            for delta in calls.push(chunk.part.tool_calls or ()):
+                                yield delta
+                        if finish_reason:
                             break
                     else:
                         raise brain.unavailable("ended the reply unfinished; look at its log")
+                    for delta in calls.end():
+                        yield delta
+                    # The count of tokens comes after the reply; and a response read to its end leaves a connection that
+                    # the next reply need not open again.
+                    with contextlib.suppress(TimeoutError, httpx.HTTPError, EventTooLong, BrainUnavailable):
+                        async with asyncio.timeout(_DRAIN_S):
+                            async for data in events:
+                                counts = next((chunk.usage for chunk in self._parse(data) if chunk.usage), counts)
             except httpx.HTTPError as error:
                 raise brain.unavailable(f"broke the reply off ({error}); look at its log") from error
             except EventTooLong as error:
                 raise brain.unavailable(f"does not stream chat completions ({error}); check --llm-url") from error
-            # A response read to its end leaves a connection that the next reply need not open again.
-            with contextlib.suppress(TimeoutError, httpx.HTTPError):
-                async with asyncio.timeout(_DRAIN_S):
-                    async for _ in chunks:
-                        pass
+            yield reply_end(finish_reason, counts)
 
     async def _events(self, chunks: AsyncIterator[bytes]) -> AsyncGenerator[str, None]:
         parser = SseParser()
@@ -244,13 +290,10 @@ class OpenAIChatDialogue:
         for data in parser.end():
             yield data
 
-    def _parse(self, data: str) -> list[_Chunk]:
-        """The chunks in an event's data: one, or one a line where a server leaves out the lines between events."""
+    def _parse(self, data: str) -> list[Chunk]:
+        """The chunks in an event's data. Raises BrainUnavailable for what is none, and for an error in its place."""
         try:
-            try:
-                chunks = [_chunk(data)]
-            except msgspec.DecodeError:
-                chunks = [_chunk(line) for line in data.splitlines() if line.strip()]
+            chunks = parse(data)
         except msgspec.MsgspecError as error:
             raise self._brain.unavailable(
                 f"sent something that is not a chat completion ({error}); check --llm-url"
@@ -261,86 +304,12 @@ class OpenAIChatDialogue:
         return chunks
 
 
-def chat_messages(messages: Sequence[Message], prefix: str, continuation: Continuation) -> list[dict[str, str]]:
-    """A conversation in the form that every chat template takes: one system message, then user and assistant by turns.
-
-    Interrupted turns leave neighbours of one role behind; they are joined. A tool's result is shown as the user's, for
-    without call ids it cannot be sent as what it is. What was said of this turn follows by `continuation`; it stands at
-    the end in both ways, so that the server's cache of the conversation stays valid.
-    """
-    system = "\n\n".join(message.text for message in messages if message.role == "system")
-    turns: list[dict[str, str]] = []
-    for message in messages:
-        if message.role == "system":
-            continue
-        role = "user" if message.role == "tool" else message.role
-        text = f"(Result of a tool: {message.text})" if message.role == "tool" else message.text
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["content"] += f"\n{text}"
-        else:
-            turns.append({"role": role, "content": text})
-    if not turns or turns[0]["role"] == "assistant":
-        turns.insert(0, {"role": "user", "content": "(Begin the conversation.)"})
-    if turns[-1]["role"] == "assistant" and not prefix:
-        turns.append({"role": "user", "content": "(Go on.)"})
-    if prefix and continuation == "prefill":
-        if turns[-1]["role"] == "assistant":
-            turns[-1]["content"] += f"\n{prefix}"
-        else:
-            turns.append({"role": "assistant", "content": prefix})
-    elif prefix:
-        hint = (
-            f'(You have begun to answer aloud: "{prefix}" Write only the words that follow these. Do not repeat them.)'
-        )
-        if turns[-1]["role"] == "user":
-            turns[-1]["content"] += f"\n\n{hint}"
-        else:
-            turns.append({"role": "user", "content": hint})
-    return ([{"role": "system", "content": system}] if system else []) + turns
-
-
-class _Part(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    delta: _Part | None = None
-    message: _Part | None = None
-    finish_reason: str | None = None
-
-
-class _Chunk(msgspec.Struct):
-    choices: list[_Choice] | None = None
-    error: Any = None
-    object: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The text in it; empty for roles, tool calls, reasoning and usage."""
-        choice = self.choices[0] if self.choices else _Choice()
-        return (choice.delta and choice.delta.content) or (choice.message and choice.message.content) or ""
-
-    @property
-    def finished(self) -> bool:
-        """Whether the reply is complete with it."""
-        return bool(self.choices and self.choices[0].finish_reason)
-
-
 class _Model(msgspec.Struct):
     id: str
 
 
 class _Models(msgspec.Struct):
     data: list[_Model]
-
-
-_DECODER = msgspec.json.Decoder(_Chunk)
-
-
-def _chunk(data: str) -> _Chunk:
-    if data.strip() == "[DONE]":
-        return _Chunk(choices=[_Choice(finish_reason="stop")])
-    return _DECODER.decode(data)
 
 
 _ADVICE = {

@@ -1,7 +1,8 @@
-"""Hear: speech of a turn -> its transcript, through the recogniser's slot of the session."""
+"""Hear: speech of a turn -> its transcript, through the session's slots of noise suppression and recogniser."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,17 +37,32 @@ async def hear(
     ears: Engine[EarsInput, EarsOutput],
     on_output: Callable[[int, EarsOutput], None],
     on_failure: Callable[[int, StageFailed], None],
+    *,
+    denoiser: Engine[EarsInput, Int16Array] | None = None,
+    denoises: Callable[[], bool] = lambda: False,
 ) -> None:
     """Runs until the inbox is closed; `on_output` gets the partials and then the final output of every turn.
 
     A recogniser that fails loses the turn under way and gets a fresh slot for the next; `on_failure` is told when that
     turn ends, in place of a final output.
+
+    Args:
+        inbox: Audio of turns.
+        ears: The recogniser.
+        on_output: Told of the turn and what has been heard of it.
+        on_failure: Told of a turn that was lost, and why.
+        denoiser: Noise suppression, where the server has one.
+        denoises: Asked at a turn's first audio: whether noise is suppressed in it.
     """
     lost: int | None = None
+    turn_id: int | None = None
+    cleans = False
     failure = StageFailed("ears", "")
     waiting: list[TurnAudio] = []
     while True:
-        async with ears.slot() as slot:
+        async with contextlib.AsyncExitStack() as slots:
+            slot = await slots.enter_async_context(ears.slot())
+            cleaning = None if denoiser is None else await slots.enter_async_context(denoiser.slot())
             while True:
                 if not waiting:
                     try:
@@ -55,9 +71,14 @@ async def hear(
                         return
                 waiting.extend(inbox.get_waiting())
                 item, waiting = _merge(waiting)
+                if item.turn_id != turn_id:
+                    turn_id, cleans = item.turn_id, denoises()
                 if item.turn_id != lost:
                     try:
-                        output = await ears.step(slot, EarsInput(item.pcm, final=item.last))
+                        pcm = item.pcm
+                        if denoiser is not None and cleaning is not None and cleans:
+                            pcm = await denoiser.step(cleaning, EarsInput(pcm, final=item.last))
+                        output = await ears.step(slot, EarsInput(pcm, final=item.last))
                     except Exception as error:
                         lost, failure = item.turn_id, StageFailed("ears", f"the recogniser failed: {error}")
                         waiting.insert(0, TurnAudio(lost, item.pcm[:0], item.last, item.discarded))

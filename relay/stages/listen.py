@@ -20,8 +20,10 @@ from relay.audio import (
     decode_bytes,
     ms_of,
 )
-from relay.endpoint import FRAME_SAMPLES, Ended, Endpointer, Endpointing, Started
+from relay.endpoint import FRAME_MS, FRAME_SAMPLES, Ended, Endpointer, Endpointing, Started
 from relay.vad import SpeechDetector
+
+_START_MS = 1000  # more than it takes to find the start of an utterance
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class Intake:
         self._in_manual = False
         return Ended(self.received_samples, self.received_samples)
 
+    def wait(self, silence_ms: int) -> None:
+        """Changes the silence that ends an utterance, from the next audio on."""
+        if self._endpointer is not None:
+            self._endpointer.wait(silence_ms)
+
     def clear(self) -> None:
         """Forgets the utterance under way and the padding."""
         self._in_manual = False
@@ -124,7 +131,7 @@ class Intake:
             wanted = (self.received_samples - started.audio_sample) // FRAME_SAMPLES
             yield from (Speech(part) for part in list(self._padding)[-wanted:])
             self._padding.clear()
-        elif len(self._padding) * FRAME_SAMPLES > EARS_RATE_HZ * 2:
+        elif len(self._padding) * FRAME_MS > _START_MS + endpointer.settings.padding_ms:
             self._padding.popleft()
 
     def _ended(self, found: Ended) -> Ended:

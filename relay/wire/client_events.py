@@ -47,11 +47,14 @@ ERROR_CODES: dict[str, str] = {
     "invalid_audio": "The audio is not base64, or not a whole number of samples.",
     "unexpected_binary": "A binary frame came on a connection without the subprotocol relay.v1.",
     "unsupported_content": "An item has an image, or speech without a transcript.",
+    "unsupported_value": "The API has this value, and this server does not: a stored prompt, a tool server.",
     "item_not_found": "The conversation has no item of this id.",
     "duplicate_item_id": "The conversation already has an item of this id.",
     "item_in_progress": "The item is still being spoken.",
     "conversation_full": "The conversation holds as much as the server keeps.",
     "conversation_already_has_active_response": "A response is in progress.",
+    "too_many_responses": "As many responses as the server gives at once are in progress out of band.",
+    "transcription_session": "A transcription session gives no responses.",
     "response_cancel_not_active": "No such response is in progress.",
     "input_audio_buffer_commit_empty": "There is no audio to commit.",
 }
@@ -158,7 +161,7 @@ class ResponseCreate(ClientEvent, tag="response.create", frozen=True):
 
 
 class ResponseCancel(ClientEvent, tag="response.cancel", frozen=True):
-    """Cancels the response in progress."""
+    """Cancels the response in progress, or the one of an id."""
 
     response_id: Id | None = None
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from relay.audio import Format
-from relay.events import Message
 from relay.wire.config import SessionConfig
-from relay.wire.types import Modality
+from relay.wire.types import Item, ItemReference, Modality, Tool, ToolChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,26 +19,38 @@ class ResponseParams:
         instructions: System instructions for this response only.
         output_modalities: `("audio",)` or `("text",)`.
         conversation: `none` keeps the response out of the conversation (out of band).
-        input: The context to answer instead of the conversation; empty means no context.
+        input: The context to answer instead of the conversation; empty means no context. What a reference stands for is
+            looked up when the response is made: speech that is still being recognised has no words before.
         metadata: Up to 16 pairs, echoed in `response.created` and `response.done`.
-        max_output_tokens: 1 to 4096, or None for no limit of its own.
+        max_output_tokens: 1 to 4096, or `inf` for no limit.
         voice: Name of the voice.
         output_format: Format of the audio bytes.
+        tools: Tools that may be called; empty for none.
+        tool_choice: Which of them has to be.
+        parallel_tool_calls: Whether several may be called at once.
     """
 
     instructions: str | None = None
     output_modalities: tuple[Modality, ...] | None = None
     conversation: Literal["auto", "none"] = "auto"
-    input: tuple[Message, ...] | None = None
+    input: tuple[Item | ItemReference, ...] | None = None
     metadata: Mapping[str, str] | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: int | Literal["inf"] | None = None
     voice: str | None = None
     output_format: Format | None = None
+    tools: tuple[Tool, ...] | None = None
+    tool_choice: str | ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that one response took, by kind. `cached_tokens` are those of the input that came from a cache."""
+    """Tokens that one response took, by kind.
+
+    Text tokens are those that the language model's server counts; `cached_tokens` are those of the input that came from
+    its cache. Audio has no tokens here: it is counted as the API does, a token for 100 ms of the user's and for 50 ms
+    of the reply's.
+    """
 
     input_text_tokens: int = 0
     input_audio_tokens: int = 0
@@ -94,7 +105,7 @@ class TruncateRequested:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequested:
-    """The client asks for a response. Answer: `begin_response(params)`, before the next `receive`."""
+    """The client asks for a response. Answer: `begin_response(params)`; out of band at once, beside any other."""
 
     params: ResponseParams
     event_id: str | None
@@ -102,7 +113,7 @@ class ResponseRequested:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """The client cancels the response in progress; its output is dropped from now on. Answer: `Response.finish`."""
+    """The client cancels a response in progress; its output is dropped from now on. Answer: its `Response.finish`."""
 
     response_id: str
     event_id: str | None

@@ -15,36 +15,31 @@ from msgspec import UNSET, UnsetType
 
 from relay.audio import RATE_HZ, Format
 from relay.errors import BadEvent
+from relay.wire.tools import check_choice, check_tools
 from relay.wire.types import (
     AudioFormat,
     AudioInput,
     AudioOutput,
     CustomVoice,
     Modality,
-    NoiseReduction,
     Prompt,
     Reasoning,
-    RelaySettings,
     RetentionRatio,
-    SemanticVad,
     ServerVad,
     SessionAudio,
     SessionFields,
     Tool,
     ToolChoice,
     Tracing,
-    TranscriptionOptions,
 )
+
+DEFAULT_INSTRUCTIONS = "You are a helpful voice assistant. Answer in one or two short spoken sentences."
 
 MAX_DEPTH = 32
 """Nesting of JSON that is kept and echoed, such as the schema of a tool."""
 
 _FORMAT_OF: dict[str, Format] = {"audio/pcm": "pcm16", "audio/pcmu": "g711_ulaw", "audio/pcma": "g711_alaw"}
-_WIRE_OF: dict[Format, AudioFormat] = {
-    "pcm16": AudioFormat(type="audio/pcm", rate=24_000),
-    "g711_ulaw": AudioFormat(type="audio/pcmu"),
-    "g711_alaw": AudioFormat(type="audio/pcma"),
-}
+_OF_TRANSCRIPTION = {"type", "object", "id", "audio", "include", "relay"}
 
 _T = TypeVar("_T")
 
@@ -87,6 +82,19 @@ class Transcription:
 
 
 @dataclass(frozen=True, slots=True)
+class NoiseReduction:
+    """Noise reduction of the caller's audio.
+
+    Attributes:
+        type: `near_field` for a microphone at the mouth, `far_field` for one in the room.
+        strength: How much is suppressed, 0 to 1.
+    """
+
+    type: Literal["near_field", "far_field"] = "near_field"
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class RelayOptions:
     """What a client asked for with `session.relay`.
 
@@ -109,12 +117,13 @@ class RelayOptions:
 class SessionConfig:
     """Everything a client can set for its session. `turn_detection` None means that the client commits by hand.
 
-    `noise_reduction`, `tools`, `tool_choice`, `parallel_tool_calls`, `reasoning`, `tracing`, `truncation`, `prompt` and
-    `include` are accepted and echoed.
+    A session of type `transcription` gives transcripts and no responses. `model`, `voice`, `reasoning` and `tracing`
+    are kept and shown, and change nothing.
     """
 
+    type: Literal["realtime", "transcription"] = "realtime"
     model: str = "relay"
-    instructions: str = ""
+    instructions: str = DEFAULT_INSTRUCTIONS
     output_modalities: tuple[Modality, ...] = ("audio",)
     input_format: Format = "pcm16"
     output_format: Format = "pcm16"
@@ -130,7 +139,6 @@ class SessionConfig:
     reasoning: Reasoning | None = None
     tracing: str | Tracing | None = None
     truncation: str | RetentionRatio = "auto"
-    prompt: Prompt | None = None
     include: tuple[str, ...] | None = None
     relay: RelayOptions | None = None
 
@@ -146,8 +154,20 @@ def updated(config: SessionConfig, defaults: SessionConfig, fields: SessionField
     Raises:
         BadEvent: A value is not one that this server can follow.
     """
-    _check_depth(fields)
+    check_depth(fields, "session")
+    check_prompt(fields.prompt, "session.prompt")
     changes = _echoed_changes(defaults, fields)
+    kind = config.type if fields.type is UNSET else fields.type
+    if kind == "transcription":
+        _check_transcription(fields)
+    if kind != config.type:
+        changes |= {"type": kind}
+        if kind == "transcription" and config.transcription is None:
+            changes |= {"transcription": Transcription()}
+    if isinstance(fields.tools, list):
+        check_tools(fields.tools, "session.tools")
+    if fields.tool_choice is not UNSET and fields.tool_choice is not None:
+        check_choice(fields.tool_choice, changes.get("tools", config.tools), "session.tool_choice")
     if fields.output_modalities is not UNSET:
         changes["output_modalities"] = (
             parse_modalities(fields.output_modalities, "session.output_modalities") or defaults.output_modalities
@@ -180,7 +200,6 @@ def _echoed_changes(defaults: SessionConfig, fields: SessionFields) -> dict[str,
         "reasoning",
         "tracing",
         "truncation",
-        "prompt",
     )
     for name in (*names, "tools", "include"):
         value = getattr(fields, name)
@@ -211,8 +230,7 @@ def _input_changes(config: SessionConfig, defaults: SessionConfig, wire: AudioIn
     if wire.noise_reduction is None:
         changes["noise_reduction"] = None
     elif wire.noise_reduction is not UNSET:
-        given = _given(wire.noise_reduction)
-        changes["noise_reduction"] = msgspec.structs.replace(config.noise_reduction or NoiseReduction(), **given)
+        changes["noise_reduction"] = _overlay(config.noise_reduction or NoiseReduction(), wire.noise_reduction)
     return changes
 
 
@@ -225,6 +243,28 @@ def _output_changes(defaults: SessionConfig, wire: AudioOutput) -> dict[str, Any
     if wire.speed is not UNSET:
         changes["speed"] = defaults.speed if wire.speed is None else wire.speed
     return changes
+
+
+def _check_transcription(fields: SessionFields) -> None:
+    """Raises BadEvent for what only a session with responses has."""
+    output = fields.audio.output if isinstance(fields.audio, SessionAudio) else UNSET
+    strange = [name for name in _given(fields) if name not in _OF_TRANSCRIPTION] + ["audio.output"] * (
+        output is not UNSET
+    )
+    if strange:
+        raise BadEvent(
+            f"A transcription session gives no responses and has no '{strange[0]}'",
+            code="unknown_parameter",
+            param=f"session.{strange[0]}",
+        )
+
+
+def check_prompt(prompt: Prompt | UnsetType | None, param: str) -> None:
+    """Raises BadEvent for a stored prompt: there are none here."""
+    if isinstance(prompt, Prompt):
+        raise BadEvent(
+            "This server stores no prompts: send their text as instructions", code="unsupported_value", param=param
+        )
 
 
 def parse_format(wire: AudioFormat | None, param: str) -> Format | None:
@@ -269,9 +309,9 @@ def _overlay(base: _T, wire: msgspec.Struct) -> _T:
     return dataclasses.replace(base, **changes)  # type: ignore[type-var]
 
 
-def _check_depth(fields: SessionFields) -> None:
-    """Refuses JSON nested so deep that echoing it could exhaust the stack."""
-    level: list[Any] = [fields]
+def check_depth(value: object, param: str) -> None:
+    """Raises BadEvent for JSON nested so deep that writing it could exhaust the stack."""
+    level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
         for value in level:
@@ -284,75 +324,4 @@ def _check_depth(fields: SessionFields) -> None:
         level = below
         if not level:
             return
-    raise BadEvent(f"Nest values at most {MAX_DEPTH} levels deep", param="session")
-
-
-def to_wire(config: SessionConfig, session_id: str) -> SessionFields:
-    """The session object as clients see it; `relay` only for a client that asked."""
-    return SessionFields(
-        type="realtime",
-        object="realtime.session",
-        id=session_id,
-        model=config.model,
-        output_modalities=list(config.output_modalities),
-        instructions=config.instructions,
-        audio=SessionAudio(
-            input=AudioInput(
-                format=_WIRE_OF[config.input_format],
-                turn_detection=_turn_detection_to_wire(config.turn_detection),
-                transcription=_transcription_to_wire(config.transcription),
-                noise_reduction=config.noise_reduction,
-            ),
-            output=AudioOutput(format=_WIRE_OF[config.output_format], voice=config.voice, speed=config.speed),
-        ),
-        tools=list(config.tools),
-        tool_choice=config.tool_choice,  # type: ignore[arg-type]  # one of the literals: it came from the wire
-        parallel_tool_calls=_or_unset(config.parallel_tool_calls),
-        max_output_tokens=max_output_tokens_to_wire(config.max_output_tokens),
-        reasoning=_or_unset(config.reasoning),
-        tracing=config.tracing,  # type: ignore[arg-type]
-        truncation=config.truncation,  # type: ignore[arg-type]
-        prompt=config.prompt,
-        include=None if config.include is None else list(config.include),  # type: ignore[arg-type]
-        relay=UNSET if config.relay is None else RelaySettings(**dataclasses.asdict(config.relay)),
-    )
-
-
-def format_to_wire(form: Format) -> AudioFormat:
-    """The format as clients see it."""
-    return _WIRE_OF[form]
-
-
-def max_output_tokens_to_wire(limit: int | None) -> int | Literal["inf"]:
-    """The limit as clients see it."""
-    return "inf" if limit is None else limit
-
-
-def _or_unset(value: _T | None) -> _T | UnsetType:
-    return UNSET if value is None else value
-
-
-def _turn_detection_to_wire(turn: TurnDetection | None) -> ServerVad | SemanticVad | None:
-    if turn is None:
-        return None
-    if turn.type == "semantic_vad":
-        return SemanticVad(
-            eagerness=turn.eagerness,
-            create_response=turn.create_response,
-            interrupt_response=turn.interrupt_response,
-        )
-    return ServerVad(
-        threshold=turn.threshold,
-        prefix_padding_ms=turn.prefix_padding_ms,
-        silence_duration_ms=turn.silence_duration_ms,
-        idle_timeout_ms=turn.idle_timeout_ms,
-        create_response=turn.create_response,
-        interrupt_response=turn.interrupt_response,
-    )
-
-
-def _transcription_to_wire(transcription: Transcription | None) -> TranscriptionOptions | None:
-    if transcription is None:
-        return None
-    given = {name: value for name, value in dataclasses.asdict(transcription).items() if value is not None}
-    return msgspec.convert(given, TranscriptionOptions)
+    raise BadEvent(f"Nest values at most {MAX_DEPTH} levels deep", param=param)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +11,11 @@ from msgspec.structs import replace
 from relay.audio import BYTES_PER_SAMPLE, RATE_HZ, Format
 from relay.errors import BadEvent
 from relay.events import Message
+from relay.wire.context import messages_of, words_of
 from relay.wire.types import (
+    MAX_ID_CHARS,
     ContentPart,
     FunctionCallItem,
-    FunctionCallOutputItem,
     InputAudio,
     InputImage,
     InputText,
@@ -185,24 +185,14 @@ class Conversation:
         if entry is not None and isinstance(entry.item, MessageItem) and entry.item.role == "user":
             self.put(item_id, replace(entry.item, content=[InputAudio(transcript=text)]))
 
+    def has_call(self, call_id: str) -> bool:
+        """Whether a call of this id is here."""
+        items = (entry.item for entry in self._entries.values())
+        return any(isinstance(item, FunctionCallItem) and item.call_id == call_id for item in items)
+
     def messages(self) -> list[Message]:
-        """What a language model is given: the finished items that have words. Calls of functions have none."""
+        """What a language model is given of it."""
         return messages_of(self.items)
-
-
-def messages_of(items: Sequence[Item]) -> list[Message]:
-    """The finished items that have words, as a language model is given them."""
-    messages: list[Message] = []
-    for item in items:
-        if item.status == "in_progress" or isinstance(item, FunctionCallItem):
-            continue
-        if isinstance(item, FunctionCallOutputItem):
-            message = Message("tool", item.output)
-        else:
-            message = Message(item.role, " ".join(filter(None, map(_words, item.content))))
-        if message.text:
-            messages.append(message)
-    return messages
 
 
 def accepted(item: Item, item_id: str, param: str) -> Item:
@@ -210,7 +200,7 @@ def accepted(item: Item, item_id: str, param: str) -> Item:
 
     Args:
         item: What the client sent.
-        item_id: The id that it has from now on.
+        item_id: The id that it has from now on; a call without an id is named after it.
         param: Path of the item in the client's event.
 
     Raises:
@@ -220,6 +210,9 @@ def accepted(item: Item, item_id: str, param: str) -> Item:
     if isinstance(item, MessageItem):
         content = [_accepted_part(part, item.role, f"{param}.content[{at}]") for at, part in enumerate(item.content)]
         return replace(item, id=item_id, object="realtime.item", status=status, content=content)
+    if isinstance(item, FunctionCallItem):  # a call is cut off only while it is made here
+        call_id = item.call_id if isinstance(item.call_id, str) else f"call_{item_id}"[:MAX_ID_CHARS]
+        return replace(item, id=item_id, object="realtime.item", status="completed", call_id=call_id)
     return replace(item, id=item_id, object="realtime.item", status=status)
 
 
@@ -242,17 +235,9 @@ def _accepted_part(part: ContentPart, role: str, param: str) -> ContentPart:
     return part
 
 
-def _words(part: ContentPart) -> str:
-    if isinstance(part, InputText | OutputText):
-        return part.text
-    if isinstance(part, InputAudio | OutputAudio) and isinstance(part.transcript, str):
-        return part.transcript
-    return ""
-
-
 def _chars(item: Item) -> int:
     if isinstance(item, MessageItem):
-        return sum(len(_words(part)) for part in item.content)
+        return sum(len(words_of(part)) for part in item.content)
     if isinstance(item, FunctionCallItem):
         return len(item.name) + len(item.arguments)
     return len(item.output)

@@ -29,28 +29,33 @@ from relay.wire.commands import (
 from relay.wire.config import (
     SessionConfig,
     changed,
+    check_depth,
+    check_prompt,
     parse_format,
-    parse_max_output_tokens,
     parse_modalities,
     parse_voice,
-    to_wire,
     updated,
 )
-from relay.wire.conversation import Conversation, accepted, messages_of
+from relay.wire.conversation import Conversation, accepted
+from relay.wire.notices import InputNotices
 from relay.wire.outbox import NewId, Outbox, id_source
-from relay.wire.response import Response, error_detail
-from relay.wire.types import InputAudio, Item, ItemReference, MessageItem
+from relay.wire.response import Response
+from relay.wire.session_object import to_wire
+from relay.wire.shown import error_detail
+from relay.wire.tools import check_choice, check_tools
+from relay.wire.types import Item, ItemReference
 
-__all__ = ["MAX_EVENT_BYTES", "MAX_ITEMS", "RELAY_V1", "RealtimeProtocol", "Response"]
+__all__ = ["MAX_BESIDE", "MAX_EVENT_BYTES", "MAX_ITEMS", "RELAY_V1", "RealtimeProtocol", "Response"]
 
 RELAY_V1 = "relay.v1"
 """The subprotocol with binary audio."""
 
 MAX_EVENT_BYTES = 1 << 20
 MAX_ITEMS = 10_000
+MAX_BESIDE = 4
 
 
-class RealtimeProtocol:
+class RealtimeProtocol(InputNotices):
     """State and rules of one connection.
 
     Args:
@@ -60,6 +65,7 @@ class RealtimeProtocol:
         new_id: Makes an id from a prefix; must never repeat itself.
         max_event_bytes: Larger events are refused.
         max_items: Items in the conversation before a client's additions are refused.
+        max_beside: Responses in progress out of band before another is refused.
 
     Attributes:
         session_id: Id of the session.
@@ -75,6 +81,7 @@ class RealtimeProtocol:
         new_id: NewId | None = None,
         max_event_bytes: int = MAX_EVENT_BYTES,
         max_items: int = MAX_ITEMS,
+        max_beside: int = MAX_BESIDE,
     ) -> None:
         self._outbox = Outbox(new_id or id_source())
         self._defaults = config or SessionConfig()
@@ -84,6 +91,8 @@ class RealtimeProtocol:
         self._binary = subprotocol == RELAY_V1
         self._max_event_bytes = max_event_bytes
         self._response: Response | None = None
+        self._beside: dict[str, Response] = {}
+        self._max_beside = max_beside
         self._response_count = 0
         self._conversation_id = self._outbox.new_id("conv")
         self.session_id = self._outbox.new_id("sess")
@@ -96,7 +105,7 @@ class RealtimeProtocol:
 
     @property
     def response(self) -> Response | None:
-        """The response in progress."""
+        """The response in progress in the conversation."""
         return None if self._response is None or self._response.done else self._response
 
     def open(self) -> None:
@@ -191,7 +200,10 @@ class RealtimeProtocol:
 
     def _session_update(self, event: cl.SessionUpdate) -> list[Command]:
         before = self._config
-        self._config = updated(before, self._defaults, event.session)
+        after = updated(before, self._defaults, event.session)
+        if after.type != before.type:
+            self._check_no_response()
+        self._config = after
         session = to_wire(self._config, self.session_id)
         self._outbox.send(ev.SessionUpdated(event_id=self._event_id(), session=session))
         return [SessionChanged(self._config, changed(before, self._config))]
@@ -201,16 +213,17 @@ class RealtimeProtocol:
         item_id = event.item.id if isinstance(event.item.id, str) else self.new_item_id()
         self._add(item_id, accepted(event.item, item_id, "item"), event.previous_item_id)
 
-    def _add(self, item_id: str, item: Item, previous_item_id: str | None = None) -> None:
-        """Adds a finished item and tells the client."""
-        previous = self.conversation.add(item_id, item, previous_item_id)
-        self._outbox.send(ev.ConversationItemAdded(event_id=self._event_id(), previous_item_id=previous, item=item))
-        self._outbox.send(ev.ConversationItemDone(event_id=self._event_id(), previous_item_id=previous, item=item))
-
     def _response_create(self, event: cl.ResponseCreate) -> list[Command]:
-        self._check_no_response()
+        if self._config.type == "transcription":
+            raise BadEvent(
+                "A transcription session gives no responses: open a session of type realtime",
+                code="transcription_session",
+            )
         params = self._response_params(event.response or cl.ResponseSettings())
-        if params.conversation == "auto":
+        if params.conversation == "none":
+            self._check_beside()
+        else:
+            self._check_no_response()
             self.conversation.check_room()
         return [ResponseRequested(params, event.event_id)]
 
@@ -221,30 +234,45 @@ class RealtimeProtocol:
                 code="conversation_already_has_active_response",
             )
 
+    def _check_beside(self) -> None:
+        self._beside = {name: response for name, response in self._beside.items() if not response.done}
+        if len(self._beside) >= self._max_beside:
+            raise BadEvent(
+                f"{self._max_beside} responses are in progress out of band: wait for a response.done, or cancel one",
+                code="too_many_responses",
+            )
+
     def _response_params(self, wire: cl.ResponseSettings) -> ResponseParams:
         output = (wire.audio.output if wire.audio else None) or cl.ResponseOutputSettings()
-        messages = None
-        if wire.input is not None:
-            items: list[Item] = []
-            for at, item in enumerate(wire.input):
-                if isinstance(item, ItemReference):
-                    items.append(self.conversation.get(item.id, f"response.input[{at}].id").item)
-                else:
-                    items.append(accepted(item, "", f"response.input[{at}]"))
-            messages = tuple(messages_of(items))
+        check_prompt(wire.prompt, "response.prompt")
+        check_depth(wire.tools, "response.tools")
+        check_tools(wire.tools or (), "response.tools")
+        if wire.tool_choice is not None:
+            tools = self._config.tools if wire.tools is None else wire.tools
+            check_choice(wire.tool_choice, tools, "response.tool_choice")
+        items: list[Item | ItemReference] = []
+        for at, item in enumerate(wire.input or ()):
+            if isinstance(item, ItemReference):
+                self.conversation.get(item.id, f"response.input[{at}].id")
+                items.append(item)
+            else:
+                items.append(accepted(item, f"input_{at}", f"response.input[{at}]"))
         return ResponseParams(
             instructions=wire.instructions,
             output_modalities=parse_modalities(wire.output_modalities, "response.output_modalities"),
             conversation=wire.conversation or "auto",
-            input=messages,
+            input=None if wire.input is None else tuple(items),
             metadata=wire.metadata,
-            max_output_tokens=parse_max_output_tokens(wire.max_output_tokens),
+            max_output_tokens=wire.max_output_tokens,
             voice=parse_voice(output.voice),
             output_format=parse_format(output.format, "response.audio.output.format"),
+            tools=None if wire.tools is None else tuple(wire.tools),
+            tool_choice=wire.tool_choice,
+            parallel_tool_calls=wire.parallel_tool_calls,
         )
 
     def _response_cancel(self, event: cl.ResponseCancel) -> list[Command]:
-        response = self.response
+        response = self._beside.get(event.response_id or "", self.response)
         if response is None or response.muted or event.response_id not in (None, response.id):
             raise BadEvent(
                 "There is no such response in progress, so there is nothing to cancel",
@@ -256,112 +284,6 @@ class RealtimeProtocol:
 
     # Towards the client
 
-    def new_item_id(self) -> str:
-        """An id for a user item that no event has announced yet."""
-        return self._outbox.new_id("item")
-
-    def speech_started(self, audio_start_ms: int) -> str:
-        """The caller began to speak. Returns the id of the item that the speech will become."""
-        item_id = self.new_item_id()
-        self._outbox.send(
-            ev.InputAudioBufferSpeechStarted(event_id=self._event_id(), audio_start_ms=audio_start_ms, item_id=item_id)
-        )
-        return item_id
-
-    def speech_stopped(self, audio_end_ms: int, item_id: str) -> None:
-        """The caller stopped speaking."""
-        self._outbox.send(
-            ev.InputAudioBufferSpeechStopped(event_id=self._event_id(), audio_end_ms=audio_end_ms, item_id=item_id)
-        )
-
-    def input_committed(self, item_id: str | None = None, event_id: str | None = None) -> str:
-        """The input buffer becomes a user item at the end of the conversation.
-
-        Args:
-            item_id: The id that `speech_started` or `new_item_id` gave; None for a new one.
-            event_id: The client's id of the commit, if there was one; success has no field to show it in.
-
-        Returns:
-            The id of the item; not the one asked for if the client has taken that in the meantime.
-        """
-        if item_id is None or item_id in self.conversation:
-            item_id = self.new_item_id()
-        item = MessageItem(
-            id=item_id,
-            object="realtime.item",
-            status="completed",
-            role="user",
-            content=[InputAudio(transcript=None)],
-        )
-        self._outbox.send(
-            ev.InputAudioBufferCommitted(
-                event_id=self._event_id(), previous_item_id=self.conversation.last_id, item_id=item_id
-            )
-        )
-        self._add(item_id, item)
-        return item_id
-
-    def input_cleared(self) -> None:
-        """The input buffer is empty."""
-        self._outbox.send(ev.InputAudioBufferCleared(event_id=self._event_id()))
-
-    def output_cleared(self, response_id: str) -> None:
-        """The rest of a response's audio was dropped."""
-        self._outbox.send(ev.OutputAudioBufferCleared(event_id=self._event_id(), response_id=response_id))
-
-    def timeout_triggered(self, audio_start_ms: int, audio_end_ms: int, item_id: str) -> None:
-        """The caller said nothing for `idle_timeout_ms`."""
-        self._outbox.send(
-            ev.InputAudioBufferTimeoutTriggered(
-                event_id=self._event_id(), audio_start_ms=audio_start_ms, audio_end_ms=audio_end_ms, item_id=item_id
-            )
-        )
-
-    def transcription_delta(self, item_id: str, text: str) -> None:
-        """More of what the caller says, if transcription is on. Deltas concatenate: only send what will not change."""
-        if text and self._config.transcription is not None:
-            self._outbox.send(
-                ev.TranscriptionDelta(event_id=self._event_id(), item_id=item_id, content_index=0, delta=text)
-            )
-
-    def transcription_completed(self, item_id: str, text: str, seconds: float) -> None:
-        """What the caller said: kept in the item, and sent if transcription is on.
-
-        Args:
-            item_id: The user's item.
-            text: The whole transcript.
-            seconds: Duration of the speech.
-        """
-        self.conversation.set_transcript(item_id, text)
-        if self._config.transcription is not None:
-            self._outbox.send(
-                ev.TranscriptionCompleted(
-                    event_id=self._event_id(),
-                    item_id=item_id,
-                    content_index=0,
-                    transcript=text,
-                    usage=ev.DurationUsage(seconds=seconds),
-                )
-            )
-
-    def transcription_failed(self, item_id: str, error: BaseException) -> None:
-        """What the caller said could not be transcribed; sent if transcription is on."""
-        if self._config.transcription is not None:
-            detail = error_detail(error)
-            shown = ev.TranscriptionError(
-                type=detail.type, code=detail.code, message=detail.message, param=detail.param
-            )
-            self._outbox.send(
-                ev.TranscriptionFailed(event_id=self._event_id(), item_id=item_id, content_index=0, error=shown)
-            )
-
-    def relay_partial(self, item_id: str, stable: str, unstable: str) -> None:
-        """What the recogniser hears now, to clients that asked."""
-        if self._config.relay is not None and self._config.relay.partials:
-            self._outbox.send(
-                ev.RelayPartial(event_id=self._event_id(), item_id=item_id, stable=stable, unstable=unstable)
-            )
-
     def begin_response(self, params: ResponseParams | None = None) -> Response:
         """Begins a response, with the configuration of now.
 
@@ -369,21 +291,29 @@ class RealtimeProtocol:
             params: What it does differently from the session; None for nothing.
 
         Raises:
-            UsageError: Another response is in progress: finish it first.
+            UsageError: Another response of the conversation is in progress: finish it first.
+            BadEvent: As many as may be are in progress out of band.
         """
-        if self.response is not None:
+        params = params or ResponseParams()
+        if params.conversation == "none":
+            self._check_beside()
+        elif self.response is not None:
             raise UsageError(f"Finish response {self.response.id} before the next one begins")
         self._response_count += 1
-        self._response = Response(
+        response = Response(
             self._outbox,
             self.conversation,
             self._conversation_id,
             self._config,
-            params or ResponseParams(),
+            params,
             index=self._response_count,
             binary=self._binary,
         )
-        return self._response
+        if response.is_out_of_band:
+            self._beside[response.id] = response
+        else:
+            self._response = response
+        return response
 
     def item_truncated(self, item_id: str, audio_end_ms: int, heard_text: str) -> None:
         """Cuts an assistant's item to what was heard and tells the client. Nothing if it deleted the item meanwhile."""
@@ -401,7 +331,7 @@ class RealtimeProtocol:
             Whether there is such an item.
         """
         response = self.response
-        if response is not None and response.item_id == item_id:
+        if response is not None and response.item_id == item_id and response.is_saying_more:
             response.mute()
         return self.conversation.set_heard(item_id, heard_text)
 
@@ -413,6 +343,3 @@ class RealtimeProtocol:
             event_id: The client's id of the event that caused it; None for the one that the error knows.
         """
         self._outbox.send(ev.Error(event_id=self._event_id(), error=error_detail(exc, event_id)))
-
-    def _event_id(self) -> str:
-        return self._outbox.event_id()

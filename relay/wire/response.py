@@ -8,15 +8,21 @@ from typing import Any, Literal
 from msgspec import UNSET
 
 from relay.audio import Format
-from relay.errors import BadEvent, RelayError, UsageError, shown
+from relay.errors import UsageError
+from relay.events import CallDelta, Message, ToolOffer
 from relay.wire import response_events as ev
 from relay.wire.binary import AudioFrame, encode_audio
 from relay.wire.commands import ResponseParams, Usage
-from relay.wire.config import RelayOptions, SessionConfig, format_to_wire, max_output_tokens_to_wire
+from relay.wire.config import RelayOptions, SessionConfig
+from relay.wire.context import messages_of, truncated
 from relay.wire.conversation import Conversation
 from relay.wire.outbox import Outbox
-from relay.wire.server_events import ConversationItemAdded, ConversationItemDone, ErrorDetail
-from relay.wire.types import Item, ItemStatus, MessageItem, Modality, OutputAudio, OutputText
+from relay.wire.output import CallOutput, MessageOutput, Place
+from relay.wire.server_events import RateLimitsUpdated
+from relay.wire.session_object import format_to_wire
+from relay.wire.shown import response_error, usage_object
+from relay.wire.tools import offer
+from relay.wire.types import MAX_ID_CHARS, Item, ItemReference, ItemStatus, Modality
 
 Status = Literal["completed", "cancelled", "failed", "incomplete"]
 Reason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "content_filter"]
@@ -27,18 +33,20 @@ _NO_RELAY = RelayOptions(playback=False, partials=False, words=False, metrics=Fa
 class Response:
     """The answer being given. Made by `RealtimeProtocol.begin_response`.
 
-    Events, in this order: response.created; at the first delta response.output_item.added, conversation.item.added,
-    response.content_part.added; the deltas; then, from `finish`, response.output_audio.done,
-    response.output_audio_transcript.done (or response.output_text.done), response.content_part.done,
-    conversation.item.done, response.output_item.done, response.done. Out of band there are no conversation.item
-    events.
+    Events, in this order: response.created, rate_limits.updated; then the items, one after the other, at most one of
+    which is a message, and the others calls of functions; last, from `finish`, response.done. Of an item:
+    response.output_item.added, conversation.item.added; for a message response.content_part.added; the deltas; then
+    response.output_audio.done and response.output_audio_transcript.done (or response.output_text.done) and
+    response.content_part.done, or response.function_call_arguments.done; conversation.item.done,
+    response.output_item.done. Out of band there are no conversation.item events.
 
     Attributes:
         id: Id of the response.
-        item_id: Id of its one item, which exists from the first delta on.
+        item_id: Id of its message, which exists from the first delta on.
         params: What was asked for, with the session's configuration filled in.
         output_modalities: `("audio",)` or `("text",)`.
         output_format: Format of the bytes that `audio` takes.
+        speed: Speaking rate.
         index: Number of the response in binary frames.
         done: Whether it has ended.
     """
@@ -62,32 +70,76 @@ class Response:
             conversation=params.conversation,
             input=params.input,
             metadata=params.metadata,
-            max_output_tokens=params.max_output_tokens or config.max_output_tokens,
+            max_output_tokens=params.max_output_tokens or config.max_output_tokens or "inf",
             voice=params.voice or config.voice,
             output_format=params.output_format or config.output_format,
+            tools=config.tools if params.tools is None else params.tools,
+            tool_choice=config.tool_choice if params.tool_choice is None else params.tool_choice,
+            parallel_tool_calls=(
+                config.parallel_tool_calls if params.parallel_tool_calls is None else params.parallel_tool_calls
+            ),
         )
         self.output_modalities: tuple[Modality, ...] = params.output_modalities or config.output_modalities
         self.output_format: Format = params.output_format or config.output_format
+        self.speed = config.speed
         self.index = index
         self.done = False
         self._outbox = outbox
         self._conversation = conversation
         self._conversation_id = conversation_id
+        self._truncation = config.truncation
         self._relay = config.relay or _NO_RELAY
         self._binary = binary
         self._announce_index = binary or config.relay is not None
         self._speaks = "audio" in self.output_modalities
-        self._in_conversation = params.conversation == "auto"
-        self._said: list[str] = []
-        self._opened = False
         self._cancelled = False
-        self._item: Item | None = None
+        self._items: list[MessageOutput | CallOutput] = []
+        self._message: MessageOutput | None = None
         outbox.send(ev.ResponseCreated(event_id=outbox.event_id(), response=self._object("in_progress")))
+        outbox.send(RateLimitsUpdated(event_id=outbox.event_id(), rate_limits=[]))
+
+    @property
+    def is_out_of_band(self) -> bool:
+        """Whether it stays out of the conversation."""
+        return self.params.conversation == "none"
 
     @property
     def muted(self) -> bool:
         """Whether output is dropped: after the end, a cancellation, or a truncation of what was said."""
         return self.done or self._cancelled
+
+    @property
+    def has_message(self) -> bool:
+        """Whether it has begun to say, or write, anything."""
+        return self._message is not None
+
+    @property
+    def is_saying_more(self) -> bool:
+        """Whether its message may still grow."""
+        return not self.muted and (self._message is None or self._message.item is None)
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        """Upper bound of its length; None for none."""
+        limit = self.params.max_output_tokens
+        return limit if isinstance(limit, int) else None
+
+    @property
+    def tools(self) -> ToolOffer | None:
+        """What the language model may call."""
+        params = self.params
+        return offer(params.tools or (), params.tool_choice or "auto", params.parallel_tool_calls)
+
+    def context(self) -> list[Message]:
+        """What it answers: the conversation as it is now, or the input that the client gave in its place."""
+        items: list[Item] = []
+        for item in self._conversation.items if self.params.input is None else self.params.input:
+            if isinstance(item, ItemReference):
+                entry = self._conversation.find(item.id)  # it may have been deleted since it was referred to
+                items.extend([] if entry is None else [entry.item])
+            else:
+                items.append(item)
+        return truncated(messages_of(items), self._truncation)
 
     def mute(self) -> None:
         """Drops all further output; `finish` is still due."""
@@ -95,12 +147,9 @@ class Response:
 
     def transcript(self, delta: str) -> None:
         """Sends more of what is said (or, without audio, written)."""
-        if self.muted or not delta:
-            return
-        self._open()
-        self._said.append(delta)
-        kind = ev.ResponseOutputAudioTranscriptDelta if self._speaks else ev.ResponseOutputTextDelta
-        self._outbox.send(kind(**self._part(), delta=delta))
+        message = self._open_message() if delta else None
+        if message is not None:
+            message.write(delta)
 
     def audio(self, data: bytes, first_sample: int) -> None:
         """Sends more audio.
@@ -114,26 +163,36 @@ class Response:
         """
         if not self._speaks:
             raise UsageError("A response of text has no audio: look at response.output_modalities first")
-        if self.muted or not data:
+        message = self._open_message() if data else None
+        if message is None:
             return
-        self._open()
-        entry = self._conversation.find(self.item_id)
-        if entry is not None:
-            entry.audio_bytes += len(data)
+        message.speak(data, as_event=not self._binary)
         if self._binary:
             self._outbox.send_binary(encode_audio(AudioFrame(self.index, first_sample, self.output_format, data)))
-        else:
-            self._outbox.send(ev.ResponseOutputAudioDelta(**self._part(), delta=data))
 
     def words(self, words: Sequence[tuple[str, int, int]]) -> None:
         """Sends `relay.words`: (word, start sample, end sample) in this response's output, to clients that asked."""
-        if self.muted or not words or not self._relay.words:
+        if not words or not self._relay.words or self._open_message() is None:
             return
-        self._open()
         spoken = [ev.SpokenWord(*word) for word in words]
         self._outbox.send(
             ev.RelayWords(event_id=self._outbox.event_id(), response_id=self.id, item_id=self.item_id, words=spoken)
         )
+
+    def call(self, delta: CallDelta) -> None:
+        """Sends more of a call of a function; the item before it is thereby complete."""
+        if self.muted:
+            return
+        last = self._items[-1] if self._items else None
+        if not isinstance(last, CallOutput) or last.number != delta.index:
+            self._close_last("completed")
+            call_id = delta.call_id
+            if call_id is None or len(call_id) > MAX_ID_CHARS or self._conversation.has_call(call_id):
+                call_id = self._outbox.new_id("call")  # some servers count their calls anew in every reply
+            place = self._place(self._outbox.new_id("item"))
+            last = CallOutput(place, number=delta.index, name=delta.name, call_id=call_id)
+            self._items.append(last)
+        last.write(delta.arguments)
 
     def metrics(self, values: Mapping[str, Any]) -> None:
         """Sends `relay.metrics` to clients that asked; also after the end."""
@@ -169,8 +228,7 @@ class Response:
             status = "failed"
         elif self._cancelled and status == "completed":
             status, reason = "cancelled", "client_cancelled"
-        if self._opened:
-            self._close("completed" if status == "completed" else "incomplete")
+        self._close_last("completed" if status == "completed" else "incomplete")
         details = None
         if status != "completed":
             details = ev.StatusDetails(
@@ -178,68 +236,26 @@ class Response:
                 reason=UNSET if reason is None or status == "failed" else reason,
                 error=UNSET if error is None else response_error(error),
             )
-        response = self._object(status, details, _usage_object(usage or Usage()))
+        response = self._object(status, details, usage_object(usage or Usage()))
         self._outbox.send(ev.ResponseDone(event_id=self._outbox.event_id(), response=response))
 
-    def _open(self) -> None:
-        """Announces the item and its part, once."""
-        if self._opened:
-            return
-        self._opened = True
-        item = self._message("in_progress")
-        self._outbox.send(
-            ev.ResponseOutputItemAdded(event_id=self._outbox.event_id(), response_id=self.id, output_index=0, item=item)
-        )
-        if self._in_conversation:
-            previous = self._conversation.add(self.item_id, item)
-            self._outbox.send(
-                ConversationItemAdded(event_id=self._outbox.event_id(), previous_item_id=previous, item=item)
-            )
-            self._conversation.put(self.item_id, self._message("in_progress", ""))
-            self._conversation.get(self.item_id).audio_format = self.output_format
-        self._outbox.send(ev.ResponseContentPartAdded(**self._part(), part=self._shown_part("")))
+    def _open_message(self) -> MessageOutput | None:
+        """The message, begun with its first delta; None when nothing of it may be sent (any more)."""
+        if self.muted:
+            return None
+        if self._message is None:
+            self._close_last("incomplete")
+            self._message = MessageOutput(self._place(self.item_id), self.output_format if self._speaks else None)
+            self._items.append(self._message)
+        return self._message if self._message.item is None else None
 
-    def _close(self, status: ItemStatus) -> None:
-        """Ends the part and the item. The item keeps what was heard, the part's events what was sent."""
-        said = "".join(self._said)
-        if self._speaks:
-            self._outbox.send(ev.ResponseOutputAudioDone(**self._part()))
-            self._outbox.send(ev.ResponseOutputAudioTranscriptDone(**self._part(), transcript=said))
-        else:
-            self._outbox.send(ev.ResponseOutputTextDone(**self._part(), text=said))
-        self._outbox.send(ev.ResponseContentPartDone(**self._part(), part=self._shown_part(said)))
-        entry = self._conversation.find(self.item_id)
-        heard = said if entry is None or entry.heard is None else entry.heard
-        item = self._item = self._message(status, heard)
-        if entry is not None:
-            self._conversation.put(self.item_id, item)
-            previous = self._conversation.previous(self.item_id)
-            self._outbox.send(
-                ConversationItemDone(event_id=self._outbox.event_id(), previous_item_id=previous, item=item)
-            )
-        self._outbox.send(
-            ev.ResponseOutputItemDone(event_id=self._outbox.event_id(), response_id=self.id, output_index=0, item=item)
-        )
+    def _close_last(self, status: ItemStatus) -> None:
+        if self._items and self._items[-1].item is None:
+            self._items[-1].close(status)
 
-    def _message(self, status: ItemStatus, text: str | None = None) -> MessageItem:
-        """The item; without content while there is no text yet."""
-        content = [] if text is None else [OutputAudio(transcript=text) if self._speaks else OutputText(text=text)]
-        return MessageItem(
-            id=self.item_id, object="realtime.item", status=status, role="assistant", content=list(content)
-        )
-
-    def _shown_part(self, text: str) -> ev.ShownPart:
-        return ev.ShownPart(type="audio", transcript=text) if self._speaks else ev.ShownPart(type="text", text=text)
-
-    def _part(self) -> dict[str, Any]:
-        """The fields that all events of the part have."""
-        return {
-            "event_id": self._outbox.event_id(),
-            "response_id": self.id,
-            "item_id": self.item_id,
-            "output_index": 0,
-            "content_index": 0,
-        }
+    def _place(self, item_id: str) -> Place:
+        conversation = None if self.is_out_of_band else self._conversation
+        return Place(self._outbox, conversation, self.id, item_id, len(self._items))
 
     def _object(
         self,
@@ -253,52 +269,12 @@ class Response:
             id=self.id,
             status=status,
             status_details=details,
-            output=[] if self._item is None else [self._item],
-            conversation_id=self._conversation_id if self._in_conversation else None,
+            output=[made.item for made in self._items if made.item is not None],
+            conversation_id=None if self.is_out_of_band else self._conversation_id,
             output_modalities=list(self.output_modalities),
-            max_output_tokens=max_output_tokens_to_wire(params.max_output_tokens),
+            max_output_tokens=params.max_output_tokens or "inf",
             audio=ev.ResponseAudioShown(output=output),
             usage=usage,
             metadata=None if params.metadata is None else dict(params.metadata),
             relay=ev.ResponseRelay(index=self.index) if self._announce_index else UNSET,
         )
-
-
-def error_detail(error: BaseException, event_id: str | None = None) -> ErrorDetail:
-    """An error as the wire shows it. What is not an error of this project does not show its message."""
-    row = shown(error)
-    if isinstance(error, BadEvent):
-        return ErrorDetail(
-            type=row.type,
-            code=error.code,
-            message=str(error),
-            param=error.param,
-            event_id=error.event_id if event_id is None else event_id,
-        )
-    message = str(error) if isinstance(error, RelayError) else "The server made a mistake: its log says more"
-    return ErrorDetail(type=row.type, code=row.code, message=message, event_id=event_id)
-
-
-def response_error(error: BaseException) -> ev.ResponseError:
-    """An error as `response.done` shows it."""
-    detail = error_detail(error)
-    return ev.ResponseError(type=detail.type, code=detail.code or "", message=detail.message)
-
-
-def _usage_object(usage: Usage) -> ev.UsageObject:
-    input_tokens = usage.input_text_tokens + usage.input_audio_tokens
-    output_tokens = usage.output_text_tokens + usage.output_audio_tokens
-    return ev.UsageObject(
-        total_tokens=input_tokens + output_tokens,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        input_token_details=ev.InputTokenDetails(
-            text_tokens=usage.input_text_tokens,
-            audio_tokens=usage.input_audio_tokens,
-            cached_tokens=usage.cached_tokens,
-            cached_tokens_details=ev.CachedTokenDetails(text_tokens=usage.cached_tokens),
-        ),
-        output_token_details=ev.OutputTokenDetails(
-            text_tokens=usage.output_text_tokens, audio_tokens=usage.output_audio_tokens
-        ),
-    )

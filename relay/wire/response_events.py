@@ -188,7 +188,7 @@ class ResponseOutputTextDone(OfPart, tag="response.output_text.done", frozen=Tru
 
 
 class ResponseFunctionCallArgumentsDelta(ServerEvent, tag="response.function_call_arguments.delta", frozen=True):
-    """More of a call's arguments. Part of the API; this server does not call functions."""
+    """More of a call's arguments."""
 
     response_id: str
     item_id: str
@@ -198,7 +198,7 @@ class ResponseFunctionCallArgumentsDelta(ServerEvent, tag="response.function_cal
 
 
 class ResponseFunctionCallArgumentsDone(ServerEvent, tag="response.function_call_arguments.done", frozen=True):
-    """All of a call's arguments. Part of the API; this server does not call functions."""
+    """All of a call's arguments."""
 
     response_id: str
     item_id: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from relay.wire.response_events import (
     RelayDraft,
@@ -103,12 +104,21 @@ class ConversationItemDeleted(ServerEvent, tag="conversation.item.deleted", froz
     item_id: str
 
 
+class LogProb(Shown, frozen=True):
+    """How sure the recogniser is of a word: `bytes` are its UTF-8, `logprob` the natural logarithm."""
+
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
 class TranscriptionDelta(ServerEvent, tag="conversation.item.input_audio_transcription.delta", frozen=True):
     """More of what the caller said; deltas are never taken back."""
 
     item_id: str
     content_index: int
     delta: str
+    logprobs: list[LogProb] | UnsetType = UNSET
 
 
 class DurationUsage(Shown, frozen=True):
@@ -125,6 +135,7 @@ class TranscriptionCompleted(ServerEvent, tag="conversation.item.input_audio_tra
     content_index: int
     transcript: str
     usage: DurationUsage
+    logprobs: list[LogProb] | UnsetType = UNSET
 
 
 class TranscriptionError(Shown, frozen=True):
@@ -193,7 +204,7 @@ class RateLimit(Shown, frozen=True):
 
 
 class RateLimitsUpdated(ServerEvent, tag="rate_limits.updated", frozen=True):
-    """Limits of the account. Part of the API; this server has none to tell."""
+    """Limits of the account, as a response begins. This server has none: the list is empty."""
 
     rate_limits: list[RateLimit]
 

@@ -160,7 +160,7 @@ class TranscriptionOptions(Shape, frozen=True):
 
 
 class NoiseReduction(Shape, frozen=True):
-    """Noise reduction of the input; accepted and echoed."""
+    """Noise reduction of the input."""
 
     type: Literal["near_field", "far_field"] | UnsetType | None = UNSET
     strength: Annotated[float, Meta(ge=0, le=1)] | UnsetType | None = UNSET
@@ -197,7 +197,7 @@ class SessionAudio(Shape, frozen=True):
 
 
 class FunctionTool(Shape, tag_field="type", tag="function", frozen=True):
-    """A function that the client offers; `parameters` is a JSON schema. Accepted and echoed."""
+    """A function that the client offers; `parameters` is a JSON schema."""
 
     name: Name
     description: Text | UnsetType | None = UNSET
@@ -205,7 +205,7 @@ class FunctionTool(Shape, tag_field="type", tag="function", frozen=True):
 
 
 class McpTool(Shape, tag_field="type", tag="mcp", frozen=True):
-    """A tool server; accepted and echoed, never called."""
+    """A tool server. Part of the API; this server refuses it."""
 
     server_label: Name
     allowed_callers: list[Literal["direct", "programmatic"]] | UnsetType | None = UNSET
@@ -229,7 +229,7 @@ class ToolChoice(Shape, frozen=True):
 
 
 class Prompt(Shape, frozen=True):
-    """A stored prompt template; accepted and echoed."""
+    """A stored prompt template. Part of the API; this server refuses it."""
 
     id: Name
     variables: dict[str, Any] | UnsetType | None = UNSET
@@ -257,7 +257,7 @@ class TokenLimits(Shape, frozen=True):
 
 
 class RetentionRatio(Shape, frozen=True):
-    """Truncation of a long conversation to a share of the limit; accepted and echoed."""
+    """Truncation of a long conversation to a share of the limit."""
 
     type: Literal["retention_ratio"]
     retention_ratio: Annotated[float, Meta(ge=0, le=1)]
@@ -282,8 +282,8 @@ Include: TypeAlias = list[Literal["item.input_audio_transcription.logprobs"]]
 class SessionFields(Shape, frozen=True):
     """The session object, as a client updates it and as the server shows it."""
 
-    type: Literal["realtime"] | UnsetType = UNSET
-    object: Literal["realtime.session"] | UnsetType = UNSET
+    type: Literal["realtime", "transcription"] | UnsetType = UNSET
+    object: Literal["realtime.session", "realtime.transcription_session"] | UnsetType = UNSET
     id: str | UnsetType = UNSET
     model: Name | UnsetType | None = UNSET
     output_modalities: Annotated[list[Modality], Meta(max_length=2)] | UnsetType | None = UNSET

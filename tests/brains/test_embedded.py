@@ -1,6 +1,6 @@
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,7 @@ from relay.brains.embedded import MAX_SENTENCES, EmbeddedBrain, EmbeddedDialogue
 from relay.engine.brain import BrainInput, BrainOutput, Sampling, common_prefix
 from relay.engine.engine import Engine
 from relay.errors import BrainUnavailable, EngineBusy, EngineUnavailable
-from relay.events import Message
+from relay.events import Message, Piece, ReplyEnd, Tool, ToolOffer
 
 GREEDY = Sampling(temperature=0.0)
 
@@ -21,13 +21,18 @@ def says(*texts: str) -> list[Message]:
     return [Message("assistant" if index % 2 else "user", text) for index, text in enumerate(texts)]
 
 
+async def texts(pieces: AsyncIterator[Piece]) -> list[str]:
+    """The text of a reply."""
+    return [piece async for piece in pieces if isinstance(piece, str)]
+
+
 def replies(*conversations: list[Message], prefix: str = "", **settings: object) -> list[str]:
     """The shipped model's replies to each conversation, in one dialogue."""
 
     async def main() -> list[str]:
         async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
             return [
-                "".join([piece async for piece in dialogue.reply(messages, prefix=prefix, **settings)])  # type: ignore[arg-type]
+                "".join(await texts(dialogue.reply(messages, prefix=prefix, **settings)))  # type: ignore[arg-type]
                 for messages in conversations
             ]
 
@@ -97,10 +102,28 @@ def test_the_length_is_bounded() -> None:
     assert len(none.split()) <= 1
 
 
+def test_a_reply_says_how_it_ended_and_never_calls_a_tool() -> None:
+    offer = ToolOffer((Tool("look_up"),), "required")
+
+    async def main() -> None:
+        async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
+            for max_tokens, reason in ((None, "stop"), (2, "length")):
+                *words, end = [
+                    piece async for piece in dialogue.reply(says("hello"), max_tokens=max_tokens, tools=offer)
+                ]
+                assert all(isinstance(word, str) for word in words)
+                assert isinstance(end, ReplyEnd)
+                assert end.reason == reason
+                assert end.input_tokens > 0
+                assert end.output_tokens == 2 if max_tokens else end.output_tokens > 2
+
+    asyncio.run(main())
+
+
 def test_a_seed_repeats_a_reply() -> None:
     async def main(seed: int) -> str:
         async with EmbeddedBrain(sampling=Sampling(1.0, 1.0, seed)) as brain, brain.dialogue() as dialogue:
-            return "".join([piece async for piece in dialogue.reply(says("tell me something interesting"))])
+            return "".join(await texts(dialogue.reply(says("tell me something interesting"))))
 
     first = [asyncio.run(main(seed)) for seed in range(3)]
     assert first == [asyncio.run(main(seed)) for seed in range(3)]
@@ -113,11 +136,11 @@ def test_dialogues_beside_each_other_do_not_mix() -> None:
 
             async def talk(text: str) -> str:
                 async with brain.dialogue() as dialogue:
-                    return "".join([piece async for piece in dialogue.reply(says(text))])
+                    return "".join(await texts(dialogue.reply(says(text))))
 
-            texts = ["hello", "who are you", "what time is it", "i want a pizza"] * 8
-            together = await asyncio.gather(*map(talk, texts))
-            assert together == [await talk(text) for text in texts]
+            asked = ["hello", "who are you", "what time is it", "i want a pizza"] * 8
+            together = await asyncio.gather(*map(talk, asked))
+            assert together == [await talk(text) for text in asked]
 
     asyncio.run(main())
 
@@ -125,22 +148,18 @@ def test_dialogues_beside_each_other_do_not_mix() -> None:
 def test_a_closed_reply_stops_and_the_next_one_works() -> None:
     async def main() -> None:
         async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
-            whole = "".join([piece async for piece in dialogue.reply(says("who are you"))])
+            whole = "".join(await texts(dialogue.reply(says("who are you"))))
             stream = dialogue.reply(says("tell me a story"))
             await anext(stream)
             await stream.aclose()
-            task = asyncio.create_task(_gather(dialogue, says("tell me a joke")))
+            task = asyncio.create_task(texts(dialogue.reply(says("tell me a joke"))))
             await asyncio.sleep(0)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert "".join([piece async for piece in dialogue.reply(says("who are you"))]) == whole
+            assert "".join(await texts(dialogue.reply(says("who are you")))) == whole
 
     asyncio.run(main())
-
-
-async def _gather(dialogue: EmbeddedDialogue, messages: Sequence[Message]) -> list[str]:
-    return [piece async for piece in dialogue.reply(messages)]
 
 
 def test_more_dialogues_than_admitted() -> None:
@@ -170,7 +189,7 @@ def test_an_engine_that_fails_is_an_unavailable_brain() -> None:
             assert brain._vocabulary is not None
             dialogue = EmbeddedDialogue(engine, slot, brain._vocabulary, GREEDY)
             with pytest.raises(BrainUnavailable, match="out of memory"):
-                await _gather(dialogue, says("hello"))
+                await texts(dialogue.reply(says("hello")))
 
     asyncio.run(main())
 

@@ -19,7 +19,7 @@ from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
 from relay.server import app
 from relay.server.app import RelayServer
-from tests.fakes import FakeBrain
+from tests.fakes import FakeBrain, FakeDialogue
 
 WORD_SAMPLES = 2400
 
@@ -78,12 +78,12 @@ class EndlessBrain(FakeBrain):
         self._pieces = list(pieces)
 
     @contextlib.asynccontextmanager
-    async def dialogue(self) -> AsyncIterator[FakeBrain]:
+    async def dialogue(self) -> AsyncIterator[FakeDialogue]:
         class Endless(list):  # type: ignore[type-arg]
             def pop(inner, _: Any = 0) -> list[str | float]:
                 return self._pieces
 
-        yield FakeBrain(Endless())
+        yield FakeDialogue(FakeBrain(Endless()))
 
 
 class Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from relay.channel import Channel
 from relay.errors import StageFailed
-from relay.stages.think import WordSplitter, think
+from relay.events import CallDelta, Piece, ReplyEnd
+from relay.stages.think import Verbatim, WordSplitter, think
 from tests.virtual_time import run
 
 TEXT = st.text(alphabet="ab \n.é", max_size=60)
@@ -40,11 +42,52 @@ def test_the_stream_is_closed_and_an_empty_reply_is_a_failure() -> None:
     async def main() -> None:
         words: Channel[str] = Channel(9)
         seen: list[str] = []
-        await think(pieces("Hel", "lo  wor", "ld"), words, seen.append)
+        assert await think(pieces("Hel", "lo  wor", "ld"), words, seen.append, no_call, WordSplitter()) == ReplyEnd()
         assert words.get_waiting() == seen == ["Hello", " world"]
         assert words.is_finished
-        with pytest.raises(StageFailed, match="empty reply"):
-            await think(pieces("  ", "\n"), Channel(9), seen.append)
-        assert len(closed) == 2
+        for splitter in (WordSplitter(), Verbatim()):
+            with pytest.raises(StageFailed, match="empty reply"):
+                await think(pieces("  ", "\n"), Channel(9), seen.append, no_call, splitter)
+        assert len(closed) == 3
 
     run(main())
+
+
+def test_all_words_are_out_before_the_first_call_and_the_end_is_told() -> None:
+    async def pieces() -> AsyncIterator[Piece]:
+        yield "One mom"
+        yield "ent"
+        yield CallDelta(0, "f", "{}")
+        yield ReplyEnd("length", output_tokens=3)
+
+    async def main() -> None:
+        words: Channel[str] = Channel(9)
+        calls: list[CallDelta] = []
+
+        async def on_call(delta: CallDelta) -> None:
+            assert words.get_waiting() == ["One", " moment"]
+            assert words.is_finished
+            calls.append(delta)
+
+        end = await think(pieces(), words, lambda _: None, on_call, WordSplitter())
+        assert calls == [CallDelta(0, "f", "{}")]
+        assert end == ReplyEnd("length", output_tokens=3)
+
+    run(main())
+
+
+def test_text_to_be_read_is_left_as_it_is() -> None:
+    async def pieces() -> AsyncIterator[Piece]:
+        for piece in ("{\n", "  ", '"a": 1}\n'):
+            yield piece
+
+    async def main() -> None:
+        seen: list[str] = []
+        await think(pieces(), Channel(9), seen.append, no_call, Verbatim())
+        assert "".join(seen) == '{\n  "a": 1}\n'
+
+    run(main())
+
+
+async def no_call(delta: CallDelta) -> None:
+    raise AssertionError(delta)

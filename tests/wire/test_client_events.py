@@ -120,6 +120,17 @@ EXAMPLES: list[tuple[Any, dict[str, Any]]] = [
             },
         },
     ),
+    (
+        sdk.SessionUpdateEventParam,
+        {
+            "type": "session.update",
+            "session": {
+                "type": "transcription",
+                "audio": {"input": {"transcription": {"model": "whisper-1"}}},
+                "include": ["item.input_audio_transcription.logprobs"],
+            },
+        },
+    ),
     (sdk.InputAudioBufferAppendEventParam, {"type": "input_audio_buffer.append", "event_id": "e", "audio": AUDIO}),
     (sdk.InputAudioBufferCommitEventParam, {"type": "input_audio_buffer.commit", "event_id": "e"}),
     (sdk.InputAudioBufferClearEventParam, {"type": "input_audio_buffer.clear"}),
@@ -234,7 +245,7 @@ CREATE = '{"type":"conversation.item.create","event_id":"e","item":%s}'
         (APPEND % '"A A="', "invalid_audio", "audio", "e"),
         (APPEND % '"not base64!"', "invalid_audio", "audio", "e"),
         (UPDATE % '{"modalities":["text"]}', "unknown_parameter", "session.modalities", "e"),
-        (UPDATE % '{"type":"transcription"}', "invalid_value", "session.type", "e"),
+        (UPDATE % '{"type":"translation"}', "invalid_value", "session.type", "e"),
         (UPDATE % '{"instructions":5}', "invalid_type", "session.instructions", "e"),
         (UPDATE % '{"max_output_tokens":0}', "invalid_value", "session.max_output_tokens", "e"),
         (UPDATE % '{"output_modalities":["smell"]}', "invalid_value", "session.output_modalities[0]", "e"),

@@ -9,16 +9,18 @@ import pytest
 from relay.errors import BadEvent
 from relay.wire.config import (
     MAX_DEPTH,
+    NoiseReduction,
     RelayOptions,
     SessionConfig,
     Transcription,
     TurnDetection,
     changed,
-    to_wire,
     updated,
 )
+from relay.wire.session_object import to_wire
 from relay.wire.types import SessionFields
 
+FAR_FIELD = NoiseReduction("far_field")
 DEFAULTS = SessionConfig(instructions="Be kind.", voice="house")
 
 
@@ -43,6 +45,11 @@ def test_what_is_absent_stays() -> None:
         ({"audio": {"output": {"format": {"type": "audio/pcma", "rate": 8000}}}}, "output_format", "g711_alaw"),
         ({"audio": {"output": {"voice": {"id": "v"}}}}, "voice", "v"),
         ({"audio": {"input": {"transcription": {"language": "de"}}}}, "transcription", Transcription(language="de")),
+        (
+            {"audio": {"input": {"noise_reduction": {"type": "far_field"}}}},
+            "noise_reduction",
+            NoiseReduction("far_field"),
+        ),
         ({"relay": {"words": False}}, "relay", RelayOptions(words=False)),
         ({"audio": {"input": {"turn_detection": {"type": "server_vad"}}}}, "turn_detection", TurnDetection()),
     ],
@@ -60,7 +67,6 @@ def test_a_given_field_changes(fields: dict[str, Any], name: str, value: object)
         ({"audio": {"input": {"transcription": None}}}, "transcription"),
         ({"audio": {"input": {"noise_reduction": None}}}, "noise_reduction"),
         ({"tracing": None}, "tracing"),
-        ({"prompt": None}, "prompt"),
         ({"relay": None}, "relay"),
     ],
 )
@@ -76,7 +82,6 @@ def test_null_turns_off(fields: dict[str, Any], name: str) -> None:
                 }
             },
             "tracing": "auto",
-            "prompt": {"id": "p"},
             "relay": {},
         },
     )
@@ -129,6 +134,16 @@ def test_turn_detection_merges_within_its_type_and_starts_afresh_across_types() 
         ({"audio": {"output": {"format": {"type": "audio/pcmu", "rate": 24000}}}}, "session.audio.output.format.rate"),
         ({"output_modalities": ["text", "audio"]}, "session.output_modalities"),
         ({"output_modalities": []}, "session.output_modalities"),
+        ({"prompt": {"id": "p"}}, "session.prompt"),
+        ({"tools": [{"type": "function", "name": "f"}, {"type": "mcp", "server_label": "x"}]}, "session.tools[1].type"),
+        ({"tools": [{"type": "function", "name": "f"}, {"type": "function", "name": "f"}]}, "session.tools[1].name"),
+        ({"tools": [{"type": "function", "name": "look up"}]}, "session.tools[0].name"),
+        ({"tools": [{"type": "function", "name": "f", "parameters": [1]}]}, "session.tools[0].parameters"),
+        ({"tool_choice": {"type": "function", "name": "f"}}, "session.tool_choice.name"),
+        ({"tool_choice": {"type": "function"}}, "session.tool_choice.name"),
+        ({"tool_choice": {"type": "mcp", "server_label": "x"}}, "session.tool_choice.type"),
+        ({"type": "transcription", "instructions": "Hm."}, "session.instructions"),
+        ({"type": "transcription", "audio": {"output": {"voice": "v"}}}, "session.audio.output"),
     ],
 )
 def test_what_cannot_be_followed_is_refused(fields: dict[str, Any], param: str) -> None:
@@ -156,8 +171,8 @@ def test_what_is_shown_is_an_update_that_changes_nothing() -> None:
             "input": {"turn_detection": {"type": "semantic_vad"}, "transcription": {"keywords": ["Relay"]}},
             "output": {"voice": "v", "speed": 0.5},
         },
-        "tools": [{"type": "mcp", "server_label": "shop"}],
-        "tool_choice": {"type": "mcp", "server_label": "shop"},
+        "tools": [{"type": "function", "name": "look_up", "parameters": {"type": "object"}}],
+        "tool_choice": {"type": "function", "name": "look_up"},
         "max_output_tokens": 12,
         "tracing": {"workflow_name": "w"},
         "include": ["item.input_audio_transcription.logprobs"],
@@ -166,3 +181,33 @@ def test_what_is_shown_is_an_update_that_changes_nothing() -> None:
     config = update(DEFAULTS, fields)
     shown = msgspec.json.decode(msgspec.json.encode(to_wire(config, "sess_1")), type=SessionFields)
     assert updated(SessionConfig(), DEFAULTS, shown) == config
+
+
+def test_a_transcription_session_shows_only_what_it_has() -> None:
+    config = update(DEFAULTS, {"type": "transcription", "include": ["item.input_audio_transcription.logprobs"]})
+    assert changed(DEFAULTS, config) == {"type", "transcription", "include"}
+    assert config.transcription == Transcription()
+    shown = msgspec.json.decode(msgspec.json.encode(to_wire(config, "sess_1")))
+    assert shown["type"] == "transcription"
+    assert shown["object"] == "realtime.transcription_session"
+    assert shown.keys() == {"type", "object", "id", "audio", "include"}
+    assert shown["audio"].keys() == {"input"}
+    with pytest.raises(BadEvent):
+        update(config, {"tools": []})
+    assert update(config, {"type": "realtime"}).instructions == "Be kind."
+
+
+def test_noise_reduction_keeps_its_strength_until_it_is_turned_off() -> None:
+    def noise(config: SessionConfig, value: Any) -> SessionConfig:
+        return update(config, {"audio": {"input": {"noise_reduction": value}}})
+
+    config = noise(DEFAULTS, {"type": "near_field", "strength": 0.3})
+    config = noise(config, {"type": "far_field"})
+    assert config.noise_reduction == NoiseReduction("far_field", 0.3)
+    assert noise(noise(config, None), {"type": "far_field"}).noise_reduction == NoiseReduction("far_field", 1.0)
+
+
+def test_a_choice_is_checked_against_the_tools_of_the_same_update() -> None:
+    tool = {"type": "function", "name": "f"}
+    config = update(DEFAULTS, {"tools": [tool], "tool_choice": {"type": "function", "name": "f"}})
+    assert update(config, {"tools": []}).tools == ()

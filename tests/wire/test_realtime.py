@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.errors import BadEvent, BrainUnavailable, StageFailed, UsageError
-from relay.events import Message
+from relay.events import Message, Tool, ToolCall, ToolOffer
 from relay.wire.binary import AudioFrame, decode_audio
 from relay.wire.commands import (
     AudioAppended,
@@ -112,6 +112,7 @@ def test_a_spoken_turn_has_the_documented_order(protocol: RealtimeProtocol, sdk_
         "conversation.item.input_audio_transcription.delta",
         "conversation.item.input_audio_transcription.completed",
         "response.created",
+        "rate_limits.updated",
         "response.output_item.added",
         "conversation.item.added",
         "response.content_part.added",
@@ -149,6 +150,7 @@ def test_a_written_reply_has_the_documented_order(protocol: RealtimeProtocol, sd
         sdk_parse(frame)
     assert [json.loads(frame)["type"] for frame in frames] == [
         "response.created",
+        "rate_limits.updated",
         "response.output_item.added",
         "conversation.item.added",
         "response.content_part.added",
@@ -175,10 +177,9 @@ def test_a_reply_out_of_band_stays_out_of_the_conversation(protocol: RealtimePro
 
 def test_a_reply_without_a_word_still_ends(protocol: RealtimeProtocol, sdk_parse: SdkParse) -> None:
     protocol.begin_response().finish("failed", error=BrainUnavailable("the model server does not answer"))
-    created, done = protocol.outgoing()
-    assert isinstance(created, str)
-    assert isinstance(done, str)
+    created, limits, done = map(str, protocol.outgoing())
     sdk_parse(created)
+    assert sdk_parse(limits).rate_limits == []
     response = sdk_parse(done).response
     assert response.output == []
     assert response.status_details.error.code == "brain_unavailable"
@@ -293,26 +294,30 @@ def test_a_response_is_asked_for_with_all_its_parameters(protocol: RealtimeProto
             ],
             "metadata": {"a": "b"},
             "max_output_tokens": 9,
-            "tools": [{"type": "function", "name": "f"}],
+            "tools": [{"type": "function", "name": "f", "description": "Does it."}],
+            "tool_choice": {"type": "function", "name": "f"},
+            "parallel_tool_calls": False,
         },
     )
-    params = ResponseParams(
-        instructions="Greet.",
-        output_modalities=("audio",),
-        conversation="none",
-        input=(Message("user", "Hello"), Message("assistant", "Hi"), Message("tool", "42")),
-        metadata={"a": "b"},
-        max_output_tokens=9,
-        voice="v",
-        output_format="g711_ulaw",
-    )
-    assert command == ResponseRequested(params, "e")
+    assert isinstance(command, ResponseRequested)
+    params = command.params
+    assert command.event_id == "e"
+    assert (params.instructions, params.output_modalities, params.conversation) == ("Greet.", ("audio",), "none")
+    assert (params.metadata, params.max_output_tokens, params.voice) == ({"a": "b"}, 9, "v")
     assert not protocol.has_outgoing
     response = protocol.begin_response(params)
     assert response.output_format == "g711_ulaw"
     shown = events(protocol)[0]["response"]
     assert shown["audio"]["output"] == {"format": {"type": "audio/pcmu"}, "voice": "v"}
     assert shown["max_output_tokens"] == 9
+    assert response.max_output_tokens == 9
+    assert response.tools == ToolOffer((Tool("f", "Does it."),), only="f", parallel=False)
+    assert response.context() == [
+        Message("user", "Hello"),
+        Message("assistant", "Hi"),
+        Message("assistant", "", calls=(ToolCall("c", "f", "{}"),)),
+        Message("tool", "42", call_id="c"),
+    ]
 
 
 def test_input_of_a_response_is_checked(protocol: RealtimeProtocol) -> None:
@@ -371,7 +376,8 @@ def test_items_of_all_kinds_are_kept_and_shown(protocol: RealtimeProtocol, sdk_p
         Message("user", "Look: a bird"),
         Message("assistant", "I see."),
         Message("assistant", "Nice."),
-        Message("tool", "42"),
+        Message("assistant", "", calls=(ToolCall("c", "f", "{}"),)),
+        Message("tool", "42", call_id="c"),
     ]
 
 

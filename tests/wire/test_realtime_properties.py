@@ -6,17 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.errors import BadEvent
+from relay.events import CallDelta
 from relay.wire.client_events import ERROR_CODES
 from relay.wire.commands import ResponseParams
-from relay.wire.realtime import RealtimeProtocol
+from relay.wire.realtime import MAX_BESIDE, RealtimeProtocol
 
 NewProtocol = Callable[..., RealtimeProtocol]
 SdkParse = Callable[[str], Any]
 
-# One letter an event: created, item, konversation item, part, transcript, written text, audio; upper case: done.
+# One letter an event: created, item, konversation item, part, transcript, written text, audio, function's arguments;
+# upper case: done.
 LETTERS = {
     "response.created": "c",
     "response.output_item.added": "i",
@@ -25,16 +29,26 @@ LETTERS = {
     "response.output_audio_transcript.delta": "t",
     "response.output_text.delta": "w",
     "response.output_audio.delta": "a",
+    "response.function_call_arguments.delta": "f",
     "response.output_audio.done": "A",
     "response.output_audio_transcript.done": "T",
     "response.output_text.done": "W",
+    "response.function_call_arguments.done": "F",
     "response.content_part.done": "P",
     "conversation.item.done": "K",
     "response.output_item.done": "I",
     "response.done": "C",
 }
-GRAMMAR = re.compile(r"c(ikp[ta]*ATPKI|ip[ta]*ATPI|ikpw*WPKI|ipw*WPI)?C")
-UNFINISHED = re.compile(r"c(ik?p([ta]*|w*))?")
+SPOKEN, WRITTEN, CALL = "ikp[ta]*ATPKI", "ikpw*WPKI", "ikf*FKI"
+GRAMMAR = f"c({CALL})*(({SPOKEN}|{WRITTEN})({CALL})*)?C"
+UNFINISHED = f"c({CALL})*(({SPOKEN}|{WRITTEN})({CALL})*)?(ikp([ta]*|w*)|ikf*)?"
+
+
+def tells(story: str, *, done: bool, in_conversation: bool) -> bool:
+    """Whether the letters of a response are in a documented order."""
+    grammar = GRAMMAR if done else UNFINISHED
+    return re.fullmatch(grammar if in_conversation else grammar.replace("k", "").replace("K", ""), story) is not None
+
 
 EVENT_TYPES = [
     "session.update",
@@ -54,6 +68,7 @@ FIELDS = [
     *("event_id", "type", "audio", "item", "item_id", "previous_item_id", "content_index", "audio_end_ms", "response"),
     *("response_id", "played_samples", "session", "instructions", "role", "content", "text", "transcript", "input"),
     *("output", "format", "rate", "turn_detection", "tools", "relay", "id", "name", "arguments", "call_id", "metadata"),
+    *("conversation", "tool_choice", "parameters", "output_modalities", "prompt", "truncation", "noise_reduction"),
 ]
 VALUES = [
     "message",
@@ -63,6 +78,10 @@ VALUES = [
     "input_audio",
     "output_audio",
     "root",
+    "none",
+    "function",
+    "transcription",
+    "item_reference",
     "AAAA",
     "audio/pcm",
     "inf",
@@ -131,6 +150,9 @@ class Watcher:
         response_id = event.get("response_id") or event.get("response", {}).get("id")
         item_id = event.get("item_id") or event.get("item", {}).get("id")
         if kind == "response.output_item.added":
+            assert event["output_index"] == len(
+                [name for name in self.response_of_item.values() if name == response_id]
+            )
             self.response_of_item[item_id] = response_id
         elif kind == "conversation.item.added":
             assert item_id not in self.order
@@ -149,9 +171,11 @@ class Watcher:
         if response_id is not None and kind in LETTERS:
             self.story[response_id] = self.story.get(response_id, "") + LETTERS[kind]
             if "delta" in kind and "audio.delta" not in kind:
-                self.said[response_id] = self.said.get(response_id, "") + event["delta"]
+                self.said[item_id] = self.said.get(item_id, "") + event["delta"]
             if kind in ("response.output_audio_transcript.done", "response.output_text.done"):
-                assert event.get("transcript", event.get("text")) == self.said.get(response_id, "")
+                assert event.get("transcript", event.get("text")) == self.said.get(item_id, "")
+            if kind == "response.function_call_arguments.done":
+                assert event["arguments"] == self.said.get(item_id, "")
 
 
 picks = st.integers(0, 7)
@@ -161,12 +185,14 @@ steps = st.lists(
         st.tuples(st.just("create"), st.sampled_from(["system", "user", "assistant", "tool"]), picks),
         st.tuples(st.sampled_from(["retrieve", "delete", "truncate", "reference"]), picks),
         st.tuples(st.sampled_from(["speak", "commit", "cancel", "ask"])),
-        st.tuples(st.sampled_from(["begin", "begin_text", "begin_aside"])),
-        st.tuples(st.just("transcript"), words),
-        st.tuples(st.just("audio"), st.integers(0, 3)),
+        st.tuples(st.sampled_from(["begin", "begin_text", "begin_aside", "begin_text_aside"])),
+        st.tuples(st.just("cancel_by_id"), picks),
+        st.tuples(st.just("transcript"), picks, words),
+        st.tuples(st.just("audio"), picks, st.integers(0, 3)),
+        st.tuples(st.just("call"), picks, st.integers(0, 2), st.sampled_from(["", "{", '"x":1}'])),
         st.tuples(st.just("heard"), picks, words),
         st.tuples(st.just("truncated"), picks, words),
-        st.tuples(st.just("finish"), st.sampled_from(["completed", "cancelled", "failed", "incomplete"])),
+        st.tuples(st.just("finish"), picks, st.sampled_from(["completed", "cancelled", "failed", "incomplete"])),
         st.tuples(st.just("configure"), st.sampled_from(["text", "audio"]), st.booleans()),
     ),
     min_size=20,
@@ -179,7 +205,6 @@ class Dialogue:
 
     def __init__(self, protocol: RealtimeProtocol) -> None:
         self.protocol = protocol
-        self.sample = 0
         self.ever: list[Any] = []
 
     def item_id(self, pick: int) -> str:
@@ -215,6 +240,8 @@ class Dialogue:
                 protocol.input_committed()
             case ("cancel",):
                 self.send("response.cancel")
+            case ("cancel_by_id", pick) if self.ever:
+                self.send("response.cancel", response_id=self.ever[-1 - pick % len(self.ever)].id)
             case ("ask",):
                 self.send("response.create")
             case ("configure", modality, relay):
@@ -224,29 +251,34 @@ class Dialogue:
                 protocol.set_heard(self.item_id(pick), text)
             case ("truncated", pick, text):
                 protocol.item_truncated(self.item_id(pick), 0, text)
-            case ("begin" | "begin_text" | "begin_aside" as how,):
-                if protocol.response is None:
-                    params = {
-                        "begin": ResponseParams(),
-                        "begin_text": ResponseParams(output_modalities=("text",)),
-                        "begin_aside": ResponseParams(conversation="none"),
-                    }[how]
-                    self.sample = 0
+            case (how,) if how.startswith("begin"):
+                params = ResponseParams(
+                    output_modalities=("text",) if "text" in how else None,
+                    conversation="none" if "aside" in how else "auto",
+                )
+                open_beside = [each for each in self.ever if each.is_out_of_band and not each.done]
+                if "aside" in how and len(open_beside) == MAX_BESIDE:
+                    with pytest.raises(BadEvent):
+                        protocol.begin_response(params)
+                elif "aside" in how or protocol.response is None:
                     self.ever.append(protocol.begin_response(params))
-            case _ if self.ever:
-                self.play_on(self.ever[-1], step)
+            case (_, pick, *_) if self.ever:
+                self.play_on(self.ever[-1 - pick % len(self.ever)], step)
 
     def play_on(self, response: Any, step: tuple[Any, ...]) -> None:
-        """A step of the latest response, which may have ended."""
+        """A step of a response, which may have ended."""
         match step:
-            case ("transcript", text):
+            case ("transcript", _, text):
                 response.transcript(text)
-            case ("audio", samples) if response.output_modalities == ("audio",):
+            case ("audio", _, samples) if response.output_modalities == ("audio",):
                 was_muted = response.muted
-                response.audio(bytes(2 * samples), self.sample)
+                response.audio(bytes(2 * samples), 0)
                 assert not (was_muted and self.protocol.has_outgoing)
-                self.sample += samples
-            case ("finish", status):
+            case ("call", _, index, arguments):
+                was_muted = response.muted
+                response.call(CallDelta(index, "f", arguments))
+                assert not (was_muted and self.protocol.has_outgoing)
+            case ("finish", _, status):
                 response.finish(status, error=ValueError("x") if status == "failed" else None)
 
 
@@ -271,6 +303,7 @@ def test_promises_are_kept_in_any_dialogue(
         assert watcher.order == [item.id for item in protocol.conversation.items]
     for response in dialogue.ever:
         story = watcher.story[response.id]
-        assert (GRAMMAR if response.done else UNFINISHED).fullmatch(story), story
-    assert all(response.done for response in dialogue.ever[:-1])
-    assert all(message.text for message in protocol.conversation.messages())
+        assert tells(story, done=response.done, in_conversation=not response.is_out_of_band), story
+    spoken = [response for response in dialogue.ever if not response.is_out_of_band]
+    assert all(response.done for response in spoken[:-1])
+    assert all(message.text or message.calls or message.call_id for message in protocol.conversation.messages())

@@ -10,7 +10,8 @@ import pytest
 from relay.wire import response_events as rs
 from relay.wire import server_events as ev
 from relay.wire import types as t
-from relay.wire.config import SessionConfig, to_wire
+from relay.wire.config import SessionConfig
+from relay.wire.session_object import to_wire
 
 FORMAT = t.AudioFormat(type="audio/pcm", rate=24000)
 ITEM = t.MessageItem(

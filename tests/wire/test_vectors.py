@@ -10,6 +10,7 @@ import pytest
 
 from relay.audio import Format, decode_bytes, encode_bytes
 from relay.errors import BadEvent, StageFailed
+from relay.events import CallDelta
 from relay.wire import client_events, server_events
 from relay.wire.binary import AudioFrame, decode_audio, encode_audio
 from relay.wire.commands import ResponseParams, Usage
@@ -84,6 +85,8 @@ def make_server_events() -> list[dict[str, Any]]:
     protocol.timeout_triggered(3000, 9000, protocol.new_item_id())
     written = protocol.begin_response(ResponseParams(output_modalities=("text",), metadata={"topic": "tea"}))
     written.transcript("Grüezi")
+    written.call(CallDelta(0, "look_up", '{"city":', "call_abc"))
+    written.call(CallDelta(0, "look_up", '"Bern"}', "call_abc"))
     written.finish(usage=Usage(input_text_tokens=12, output_text_tokens=3))
     protocol.begin_response().finish(error=StageFailed("voice", "the voice failed: try again"))
     protocol.transcription_failed(user_id, StageFailed("ears", "the ears failed: try again"))
