@@ -58,10 +58,14 @@ SERVE_FLAGS = (
     ServeFlag("llm-url", "OpenAI-compatible language model server; default: the embedded model", "URL"),
     ServeFlag("llm-model", "model to ask it for", "NAME"),
     ServeFlag("llm-key-env", "environment variable that holds its API key", "VAR"),
-    ServeFlag("ears", "recogniser engine (relay models list)", "ENGINE", default="auto"),
+    ServeFlag("ears", "recogniser: engine or model (relay models list), or folder", "ENGINE", default="auto"),
+    ServeFlag("lookahead-ms", "audio the recogniser may wait for before it commits to a word", "N", int),
     ServeFlag("voice", "voice engine (relay models list)", "ENGINE", default="auto"),
     ServeFlag("path", "how replies are made", None, str, PATHS, "cascade"),
     ServeFlag("record", "folder to record sessions into", "DIR", Path),
+    ServeFlag(
+        "noise-suppression", "DPDFNet ONNX file, for sessions that ask for noise reduction; default: none", "FILE", Path
+    ),
 )
 
 
@@ -187,6 +191,7 @@ def _serve(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     settings = serve_settings(options, environ)
     settings["record_dir"] = settings.pop("record")
+    settings["models_dir"] = models_dir(environ)
     variable = settings.pop("llm_key_env")
     if variable is not None:
         settings["llm_api_key"] = environ.get(variable)
@@ -238,23 +243,38 @@ def _add_talk(commands: _Commands[Parser], environ: Mapping[str, str]) -> None:
         help="record the dialogue: stereo, you on the left and the reply on the right, as it was played. With --input, "
         "nothing is played aloud",
     )
-    parser.add_argument("--device-in", type=int, metavar="N", help="input device (`relay doctor` lists them)")
-    parser.add_argument("--device-out", type=int, metavar="N", help="output device")
+    parser.add_argument("--model", default="relay", metavar="NAME", help="model to ask the server for; default relay")
+    parser.add_argument("--list-devices", action="store_true", help="list the sound devices, and end")
+    parser.add_argument("--device-in", metavar="DEVICE", help="microphone, by number or a part of its name")
+    parser.add_argument("--device-out", metavar="DEVICE", help="loudspeaker, by number or a part of its name")
+    parser.add_argument(
+        "--echo",
+        choices=("auto", "cancel", "guard", "off"),
+        default="auto",
+        help="how the microphone is kept from hearing the reply: cancel the echo, guard the microphone while the reply "
+        "sounds, or off (headphones); default: cancel where that is installed, else guard",
+    )
+    parser.add_argument("--push-to-talk", action="store_true", help="the space bar begins and ends your turn")
     _add_json(parser)
 
 
 def _talk(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from relay.commands.talk import TalkOptions, talk
+    from relay.commands.talk import TalkOptions, list_devices, talk
 
+    if options.list_devices:
+        return list_devices(json=options.json)
     return asyncio.run(
         talk(
             TalkOptions(
                 url=options.url,
                 api_key=options.api_key,
+                model=options.model,
                 input=options.input,
                 output=options.output,
                 device_in=options.device_in,
                 device_out=options.device_out,
+                echo=options.echo,
+                push_to_talk=options.push_to_talk,
                 json=options.json,
             )
         )
@@ -267,7 +287,7 @@ def _talk(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 def _add_transcribe(commands: _Commands[Parser]) -> None:
     parser = _command(commands, "transcribe", "recognise speech in sound files, as a stream", _transcribe)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="sound file of any rate and channel count")
-    parser.add_argument("--engine", default="auto", help="recogniser (relay models list)")
+    parser.add_argument("--engine", default="auto", help="recogniser or model (relay models list), or folder with one")
     parser.add_argument(
         "--lookahead-ms",
         type=int,
@@ -283,7 +303,11 @@ def _transcribe(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return asyncio.run(
         transcribe(
             TranscribeOptions(
-                files=tuple(options.files), engine=options.engine, lookahead_ms=options.lookahead_ms, json=options.json
+                files=tuple(options.files),
+                engine=options.engine,
+                lookahead_ms=options.lookahead_ms,
+                json=options.json,
+                models_dir=models_dir(environ),
             )
         )
     )
@@ -318,6 +342,8 @@ def _add_bench(commands: _Commands[Parser], environ: Mapping[str, str]) -> None:
     latency.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
     latency.add_argument("--plot", type=Path, metavar="FILE.png", help="draw stages and distribution here")
     _add_bench_sessions(suites)
+    _add_bench_quality(suites)
+    _add_bench_echo(suites)
 
 
 def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -360,6 +386,94 @@ def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> 
     return asyncio.run(bench_sessions(asked))
 
 
+def _add_bench_quality(suites: _Commands[Parser]) -> None:
+    quality = _command(suites, "quality", "measure how well recordings are heard, against the baseline", _bench_quality)
+    quality.add_argument("--part", choices=("ears",), default="ears", help="what is measured; default ears")
+    quality.add_argument(
+        "--ears", action="append", default=[], metavar="ENGINE", help="recogniser, also several times; default all here"
+    )
+    quality.add_argument(
+        "--lookahead-ms", action="append", type=int, default=[], metavar="N", help="also several times; default all"
+    )
+    quality.add_argument("--device", choices=DEVICES, default="cpu", help="where they run; default cpu")
+    quality.add_argument(
+        "--manifest",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help='JSON lines {"wav", "text"}, or a folder that holds manifest.jsonl; also several times. Default: a small '
+        "synthetic set",
+    )
+    quality.add_argument("--align", action="store_true", help="time words by forced alignment, not by each recogniser")
+    quality.add_argument("--recordings", type=_positive, metavar="N", help="of each set; default all")
+    quality.add_argument("--chunk-ms", type=_positive, default=80, metavar="N", help="audio at a time; default 80")
+    quality.add_argument(
+        "--non-speech-s", type=float, default=30.0, metavar="S", help="of each kind of noise; 0 for none; default 30"
+    )
+    quality.add_argument("--hour", action="store_true", help="let each recogniser hear an hour of audio in one slot")
+    quality.add_argument("--seed", type=int, default=0, help="of the noises; default 0")
+    quality.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+    quality.add_argument("--plot", type=Path, metavar="FILE.png", help="draw errors, delays and insertions here")
+
+
+def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_quality import QualityOptions, bench_quality
+
+    asked = QualityOptions(
+        ears=tuple(options.ears),
+        lookahead_ms=tuple(options.lookahead_ms),
+        device=options.device,
+        manifests=tuple(options.manifest),
+        align=options.align,
+        recordings=options.recordings,
+        chunk_ms=options.chunk_ms,
+        non_speech_s=options.non_speech_s,
+        hour=options.hour,
+        seed=options.seed,
+        json=options.json,
+        plot=options.plot,
+        models_dir=models_dir(environ),
+    )
+    return asyncio.run(bench_quality(asked))
+
+
+def _add_bench_echo(suites: _Commands[Parser]) -> None:
+    summary = "measure how often the echo of its own voice interrupts a reply, with and without echo control"
+    echo = _command(suites, "echo", summary, _bench_echo)
+    echo.add_argument(
+        "--control",
+        action="append",
+        choices=("off", "guard", "cancel"),
+        default=[],
+        help="echo control, also several times; default all here",
+    )
+    echo.add_argument(
+        "--echo-db",
+        action="append",
+        type=float,
+        default=[],
+        metavar="DB",
+        help="level of the echo, relative to the reply; also several times; default -20 and -30",
+    )
+    echo.add_argument("--replies", type=_positive, default=200, metavar="N", help="in each condition; default 200")
+    echo.add_argument("--seed", type=int, default=0, help="of the rooms, times and noise; default 0")
+    echo.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+
+
+def _bench_echo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_echo import EchoOptions, bench_echo
+
+    asked = EchoOptions(
+        controls=tuple(dict.fromkeys(options.control)),
+        echo_db=tuple(options.echo_db) or EchoOptions().echo_db,
+        replies=options.replies,
+        seed=options.seed,
+        json=options.json,
+    )
+    return bench_echo(asked)
+
+
 def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -374,19 +488,48 @@ def _add_models(commands: _Commands[Parser]) -> None:
     parser = _command(commands, "models", "engines and weights on this machine", _models_list)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _add_json(_command(verbs, "list", "list engines: what they need and whether they can run here", _models_list))
-    _add_json(_command(verbs, "verify", "check the shipped weights against their checksums", _models_verify))
+    _add_json(_command(verbs, "verify", "check all weights against their checksums", _models_verify))
+    pull = _command(verbs, "pull", "download a published checkpoint from a hub", _models_pull)
+    pull.add_argument("model", metavar="NAME", help="nemotron, or a hub's OWNER/MODEL")
+    bring = _command(verbs, "import", "copy a folder with a checkpoint to the other models", _models_import)
+    bring.add_argument("folder", type=Path, metavar="FOLDER")
+    for parser in (pull, bring):
+        parser.add_argument("--as", dest="as_name", metavar="NAME", help="name to give it; default: its own")
+        _add_json(parser)
+
+
+def models_dir(environ: Mapping[str, str]) -> Path:
+    """Where models of the user's own are: in $RELAY_HOME, else where the platform keeps data of applications."""
+    if home := environ.get("RELAY_HOME"):
+        return Path(home) / "models"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "relay" / "models"
+    data = environ.get("LOCALAPPDATA") if sys.platform == "win32" else environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "relay" / "models"
 
 
 def _models_list(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from relay.commands.models import list_models
 
-    return list_models(json=options.json)
+    return list_models(models_dir(environ), json=options.json)
 
 
 def _models_verify(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from relay.commands.models import verify
 
-    return verify(json=options.json)
+    return verify(models_dir(environ), json=options.json)
+
+
+def _models_pull(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.models import pull
+
+    return pull(models_dir(environ), options.model, as_name=options.as_name, json=options.json)
+
+
+def _models_import(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.models import import_folder
+
+    return import_folder(models_dir(environ), options.folder, as_name=options.as_name, json=options.json)
 
 
 def _add_doctor(commands: _Commands[Parser]) -> None:

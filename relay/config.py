@@ -48,10 +48,13 @@ class ServerConfig:
         llm_url: Base URL of an OpenAI-compatible language model server; None: the embedded model.
         llm_model: Model name to ask it for.
         llm_api_key: Key for it.
-        ears: Recogniser engine by name.
+        ears: Recogniser engine by name, or folder with a checkpoint.
+        lookahead_ms: Audio that the recogniser may wait for; None: its own choice.
+        models_dir: Where models of the user's own are; None: there are none.
         voice: Voice engine by name.
         path: How replies are made.
         record_dir: Where sessions are recorded; None: nowhere.
+        noise_suppression: DPDFNet ONNX file for the sessions that ask for noise reduction; None: they go without.
         limits: See `Limits`.
     """
 
@@ -66,9 +69,12 @@ class ServerConfig:
     llm_model: str | None = None
     llm_api_key: str | None = field(default=None, repr=False)
     ears: str = "auto"
+    lookahead_ms: int | None = None
+    models_dir: Path | None = None
     voice: str = "auto"
     path: Path_ = "cascade"
     record_dir: Path | None = None
+    noise_suppression: Path | None = None
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
@@ -83,6 +89,8 @@ class ServerConfig:
             raise ConfigError("--llm-model needs --llm-url; without a URL the embedded model answers")
         if self.max_sessions is not None and self.max_sessions < 1:
             raise ConfigError("--max-sessions must be at least 1")
+        if self.lookahead_ms is not None and self.lookahead_ms < 0:
+            raise ConfigError("--lookahead-ms must be at least 0")
         if self.path != "cascade":
             raise ConfigError(f"--path {self.path} is not available in this version; use --path cascade")
 

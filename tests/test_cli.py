@@ -19,9 +19,12 @@ COMMANDS = (
     ["say"],
     ["bench"],
     ["bench", "latency"],
+    ["bench", "quality"],
     ["models"],
     ["models", "list"],
     ["models", "verify"],
+    ["models", "pull"],
+    ["models", "import"],
     ["doctor"],
 )
 

@@ -20,6 +20,7 @@ from torch.nn import functional
 from relay_models.encoder import Encoded, Encoder, EncoderConfig
 from relay_models.features import FeatureConfig, LogMel
 from relay_models.loading import WeightsError, read_config
+from relay_models.quantize import PACKED, unpack_weights
 from relay_models.rnnt_loss import rnnt_loss
 from relay_models.transducer import Joint, Predictor, TransducerConfig
 
@@ -178,7 +179,7 @@ def save_ears(model: Ears, folder: Path) -> None:
 
 
 def load_ears(folder: Path) -> Ears:
-    """Reads what `save_ears` wrote, as float32 and in evaluation mode.
+    """Reads what `save_ears` or `ears_export` wrote, as float32 and in evaluation mode.
 
     Raises:
         WeightsError: Files are missing or damaged, or the weights do not fit the config.
@@ -188,8 +189,17 @@ def load_ears(folder: Path) -> Ears:
         tensors = load_file(folder / WEIGHTS)
     except Exception as error:  # the library has exceptions of its own beside OSError
         raise WeightsError(f"{folder.name}/{WEIGHTS} cannot be read ({error})") from error
-    load_weights(model, tensors)
+    load_weights(model, unpacked(tensors))
     return model.eval()
+
+
+def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's weights out of a file that may be packed (`quantize.py`), and hold the front end's constants too."""
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("features.")}
+    if not any(name.endswith(f".{PACKED}") for name in weights):
+        return weights
+    arrays = unpack_weights({name: tensor.numpy() for name, tensor in weights.items()})
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

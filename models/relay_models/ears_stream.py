@@ -14,10 +14,9 @@ from torch.nn import functional
 
 from relay_models.decoding import Emissions, GreedyCTC, GreedyTransducer
 from relay_models.ears import Ears
-from relay_models.encoder import SUBSAMPLING, frame_counts
-from relay_models.features import HOP_SAMPLES
+from relay_models.ears_chunk import ChunkStep
+from relay_models.framing import ENDLESS, HOP_SAMPLES, LEAD_IN_SAMPLES, SUBSAMPLING, frame_counts
 from relay_models.state import StreamState, valid_positions, write_rows
-from relay_models.streaming import ENDLESS, LEAD_IN_SAMPLES, EncoderStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +49,8 @@ class EarsStream:
     """
 
     def __init__(self, ears: Ears, *, right: int | None = None, head: str = "transducer") -> None:
-        self._ears = ears
-        self.encoder = EncoderStream(ears.encoder, ears.config.encoder.rights[0] if right is None else right)
+        self._chunk = ChunkStep(ears, ears.config.encoder.rights[0] if right is None else right)
+        self.encoder = self._chunk.encoder
         self.chunk_samples = self.encoder.chunk_mels * HOP_SAMPLES
         self._decoder: GreedyTransducer | GreedyCTC
         if head == "transducer":
@@ -63,15 +62,14 @@ class EarsStream:
 
     def fresh_state(self, rows: int, *, push_samples: int) -> StreamState:
         """State for `rows` streams that are sent `push_samples` at a time at most."""
-        device = self._ears.features.window.device
+        device = self._chunk.features.window.device
         return StreamState(
             {
                 # One sample more than can wait: padding is written there.
                 "queue.samples": torch.zeros(rows, self.chunk_samples + push_samples + 1, device=device),
                 "queue.received": torch.zeros(rows, dtype=torch.int64, device=device),
                 "queue.ended": torch.zeros(rows, dtype=torch.bool, device=device),
-                **self._ears.features.fresh_tensors(rows),
-                **self.encoder.fresh_tensors(rows),
+                **self._chunk.fresh_tensors(rows),
                 **self._decoder.fresh_tensors(rows),
             }
         )
@@ -109,14 +107,11 @@ class EarsStream:
     def step(self, state: StreamState) -> tuple[Heard, StreamState]:
         """One chunk of every ready row; the others stay as they are."""
         active, queue = self.ready(state), state["queue.samples"]
-        features, _ = self._ears.features.step(
-            queue[:, : self.chunk_samples], state, active, self._waiting(state).clamp(0, self.chunk_samples)
-        )
+        pcm, counts = queue[:, : self.chunk_samples], self._waiting(state).clamp(0, self.chunk_samples)
+        chunk = self._chunk(pcm, counts, self._lengths(state), state, active)
         write_rows(queue, functional.pad(queue[:, self.chunk_samples :], (0, self.chunk_samples)), active)
-        frames, valid, _ = self.encoder.step(features, state, active, self._lengths(state))
-        emissions, _ = self._decoder.step(frames, valid, state)
-        ends = None if self._ears.end is None else self._ears.end_logits(frames).float().sigmoid()
-        return Heard(emissions, frames, valid, ends), state
+        emissions, _ = self._decoder.step(chunk.frames, chunk.valid, state)
+        return Heard(emissions, *chunk), state
 
     def _waiting(self, state: StreamState) -> Tensor:
         """Samples in each row's queue, the zeros before its first sample included: [rows] int64."""

@@ -24,12 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from relay_models.conformer import Block, BlockConfig, distance_embeddings
+from relay_models.framing import STAGES, SUBSAMPLING, frame_counts
 from relay_models.loading import WeightsError
 from relay_models.state import StreamState, valid_positions, write_rows
-
-STAGES = 3
-SUBSAMPLING = 2**STAGES
-FRAME_MS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +150,6 @@ class Encoded(NamedTuple):
     middle: Tensor | None
 
 
-def frame_counts(lengths: Tensor) -> Tensor:
-    """Encoder frames of so many mel frames. Frame j takes mel frames 8 j - 14 to 8 j; missing ones count as zeros."""
-    counts = lengths
-    for _ in range(STAGES):
-        counts = counts // 2 + 1
-    return counts * (lengths > 0)
-
-
 class Stage(nn.Module):
     """A causal 3 x 3 convolution of stride 2: a full one, or depthwise and then pointwise."""
 
@@ -199,7 +188,7 @@ class Subsampling(nn.Module):
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Whole recordings: [batch, mel frames, mel_bins], mel frames of each -> [batch, frames, size]."""
         x = (features * valid_positions(lengths, features.shape[1])[:, :, None])[:, None]
-        x = x.to(self.linear.weight.dtype)
+        x = x.to(self.linear.bias.dtype)
         for stage in self.stages:
             lengths = lengths // 2 + 1
             x = stage(x, past=2)
@@ -209,9 +198,7 @@ class Subsampling(nn.Module):
     def fresh_tensors(self, rows: int) -> dict[str, Tensor]:
         """State buffers: the last input frame of each stage."""
         return {
-            f"encoder.subsampling.{index}": self.linear.weight.new_zeros(
-                rows, self.channels[index], 1, self.bins[index]
-            )
+            f"encoder.subsampling.{index}": self.linear.bias.new_zeros(rows, self.channels[index], 1, self.bins[index])
             for index in range(STAGES)
         }
 
@@ -230,7 +217,7 @@ class Subsampling(nn.Module):
         """
         factor = SUBSAMPLING
         x = (features * _inside(factor * first - factor + 1, features.shape[1], lengths)[:, :, None])[:, None]
-        x = x.to(self.linear.weight.dtype)
+        x = x.to(self.linear.bias.dtype)
         for index, stage in enumerate(self.stages):
             tail = state[f"encoder.subsampling.{index}"]
             both = torch.cat((tail, x), dim=2)

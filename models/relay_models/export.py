@@ -22,7 +22,7 @@ from relay_models.quantize import PACKED, SCALES, ZERO_POINT
 
 ACCURACY_LEVEL = 4
 """MatMulNBits multiplies in int8: activations are quantised block by block (4); 0 would keep them in float32."""
-_FOLDED_ELEMENTS = 64
+_FOLDED_ELEMENTS = 64  # more are no constant but a weight, or cheaply computed when the graph is loaded
 
 
 def dequantized(packed: Tensor, scales: Tensor) -> Tensor:
@@ -109,11 +109,11 @@ def use_packed(module: nn.Module, tensors: Mapping[str, Tensor], *, tied: Mappin
 
 def export_graph(
     module: nn.Module,
-    arguments: Sequence[Tensor],
+    arguments: Sequence[Any],
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
-    dynamic: Mapping[str, Mapping[int, Any]],
+    dynamic: Mapping[str, Any],
     weights: Path,
     graph: Path,
     tied: Mapping[str, str] | None = None,
@@ -122,13 +122,13 @@ def export_graph(
 
     Args:
         module: Its parameters and buffers carry the names of tensors in `weights`, or are small constants.
-        arguments: Example inputs, in order.
-        inputs: Names of the inputs, which are also the names of `forward`'s arguments.
+        arguments: Example inputs, in order; one may be a list of tensors.
+        inputs: Names of the inputs.
         outputs: Names of the outputs.
-        dynamic: Dimensions that vary, by input.
+        dynamic: Dimensions that vary, by `forward`'s argument: {dimension: its name}, or a list of them for a list.
         weights: Safetensors file.
         graph: ONNX file to write, in the same folder.
-        tied: As for `use_packed`.
+        tied: Modules whose tensors have another's names in `weights`: name -> name there.
     """
     places = tensor_places(weights)
     with warnings.catch_warnings():
@@ -138,20 +138,26 @@ def export_graph(
             tuple(arguments),
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes={name: dict(dynamic.get(name, {})) for name in inputs},
+            dynamic_shapes=dict(dynamic),
             dynamo=True,
             optimize=False,
             verbose=False,
         )
     assert program is not None
     # Folding must stop at anything that could be a weight: a folded copy would ship it twice.
-    optimizer.optimize(program.model, input_size_limit=_FOLDED_ELEMENTS)
+    optimizer.optimize(program.model, input_size_limit=_FOLDED_ELEMENTS, output_size_limit=_FOLDED_ELEMENTS)
     proto = program.model_proto
+    widened = []
     for initializer in proto.graph.initializer:
         owner, _, tensor = initializer.name.rpartition(".")
         name = f"{(tied or {}).get(owner, owner)}.{tensor}"
         if name in places:
+            if places[name].dtype == "F16":
+                widened.append(_widen(initializer))
             _point_into(initializer, places[name], weights.name)
+    nodes = [*widened, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
     _strip(proto)
     onnx.save(proto, graph)
 
@@ -160,18 +166,28 @@ def _strip(proto: onnx.ModelProto) -> None:
     """Drops the exporter's notes on where each node came from: source paths and stack traces of this machine."""
     proto.graph.doc_string = ""
     del proto.graph.metadata_props[:]
+    del proto.graph.value_info[:]  # shapes inside the graph, which the runtime infers anyway
     for item in (
         *proto.graph.node,
-        *proto.graph.value_info,
         *proto.graph.initializer,
         *proto.graph.input,
         *proto.graph.output,
     ):
         item.doc_string = ""
         del item.metadata_props[:]
+    for node in proto.graph.node:
+        node.name = ""
 
 
-_ONNX_TYPES = {"F32": onnx.TensorProto.FLOAT, "U8": onnx.TensorProto.UINT8}
+_ONNX_TYPES = {"F32": onnx.TensorProto.FLOAT, "F16": onnx.TensorProto.FLOAT16, "U8": onnx.TensorProto.UINT8}
+
+
+def _widen(initializer: onnx.TensorProto) -> onnx.NodeProto:
+    """A node that gives in float32 what the file holds in float16; the runtime runs it once, when it loads."""
+    node = onnx.helper.make_node("Cast", [f"{initializer.name}.half"], [initializer.name], to=onnx.TensorProto.FLOAT)
+    initializer.name += ".half"
+    initializer.data_type = onnx.TensorProto.FLOAT16
+    return node
 
 
 def _point_into(initializer: onnx.TensorProto, place: TensorPlace, file: str) -> None:

@@ -17,16 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from relay_models.framing import HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES
 from relay_models.state import StreamState, valid_positions, write_rows
 
-SAMPLE_RATE_HZ = 16_000
-HOP_SAMPLES = 160
-WINDOW_SAMPLES = 400
 FFT_SAMPLES = 512
 HALF_WINDOW_SAMPLES = WINDOW_SAMPLES // 2
 OVERLAP_SAMPLES = WINDOW_SAMPLES - HOP_SAMPLES
-LEAD_SAMPLES = 2 * HOP_SAMPLES - HALF_WINDOW_SAMPLES
-"""Zeros that a stream begins with, so that its hops end where a recording's windows end; see `LogMel.step`."""
 
 
 @dataclass(frozen=True, slots=True)

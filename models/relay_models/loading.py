@@ -12,6 +12,7 @@ from typing import Any
 
 WEIGHTS_DIR = Path(__file__).parent / "weights"
 MANIFEST = "manifest.json"
+REINSTALL = "install Relay again"
 
 
 class WeightsError(Exception):
@@ -57,8 +58,8 @@ class ShippedModel:
         return sum(file.size_bytes for file in self.files)
 
 
-def read_manifest(root: Path = WEIGHTS_DIR) -> dict[str, ShippedModel]:
-    """All shipped models by name. Raises WeightsError when the manifest is missing or malformed."""
+def read_manifest(root: Path = WEIGHTS_DIR, *, remedy: str = REINSTALL) -> dict[str, ShippedModel]:
+    """All models of a folder of models by name. Raises WeightsError when the manifest is missing or malformed."""
     try:
         listed = json.loads((root / MANIFEST).read_text(encoding="utf-8"))["models"]
         return {
@@ -72,9 +73,9 @@ def read_manifest(root: Path = WEIGHTS_DIR) -> dict[str, ShippedModel]:
             for name, entry in listed.items()
         }
     except OSError as error:
-        raise WeightsError(f"the list of shipped weights is missing ({error}); install Relay again") from error
+        raise WeightsError(f"the list of weights is missing ({error}); {remedy}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"the list of shipped weights is damaged ({error!r}); install Relay again") from error
+        raise WeightsError(f"the list of weights is damaged ({error!r}); {remedy}") from error
 
 
 def describe(name: str, folder: Path, *, kind: str, summary: str, licence: str = "Apache-2.0") -> dict[str, Any]:
@@ -102,24 +103,29 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def locate(name: str, root: Path = WEIGHTS_DIR) -> Path:
-    """Folder of a shipped model, every file of it checked against the manifest once a process.
+def locate(name: str, root: Path = WEIGHTS_DIR, *, remedy: str = REINSTALL) -> Path:
+    """Folder of a model, every file of it checked against the manifest once a process.
+
+    Args:
+        name: The model.
+        root: Folder of models with their manifest; by default that of the shipped ones.
+        remedy: What to do about damage, for the error's message.
 
     Raises:
         WeightsError: The model is unknown, or a file is missing or differs.
     """
-    models = read_manifest(root)
+    models = read_manifest(root, remedy=remedy)
     if name not in models:
-        raise WeightsError(f"no shipped model is called {name!r}; there are: {', '.join(sorted(models)) or 'none'}")
+        raise WeightsError(f"no model there is called {name!r}; there are: {', '.join(sorted(models)) or 'none'}")
     for file in models[name].files:
         path = root / name / file.name
         try:
             stat = path.stat()
             digest = _digest(path, stat.st_size, stat.st_mtime_ns)
         except OSError as error:
-            raise WeightsError(f"the weights file {name}/{file.name} is missing; install Relay again") from error
+            raise WeightsError(f"the weights file {name}/{file.name} is missing; {remedy}") from error
         if digest != file.sha256:
-            raise WeightsError(f"the weights file {name}/{file.name} is damaged; install Relay again")
+            raise WeightsError(f"the weights file {name}/{file.name} is damaged; {remedy}")
     return root / name
 
 

@@ -20,7 +20,7 @@ class StreamState:
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = dict(tensors)
-        if len({tensor.shape[0] for tensor in self.tensors.values()}) != 1:
+        if not self.tensors or any(tensor.shape[0] != self.rows for tensor in self.tensors.values()):
             raise ValueError("all tensors of a state need the same number of rows")
 
     def __getitem__(self, name: str) -> Tensor:

@@ -11,14 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from relay_models.conformer import Block, Step, distance_embeddings
-from relay_models.encoder import SUBSAMPLING, Encoder, Reach, frame_counts
-from relay_models.features import HOP_SAMPLES, LEAD_SAMPLES
+from relay_models.encoder import Encoder, Reach
+from relay_models.framing import ENDLESS, SUBSAMPLING, frame_counts
 from relay_models.state import StreamState
-
-ENDLESS = 2**62
-"""Mel frames of a stream whose end is not known."""
-LEAD_IN_SAMPLES = LEAD_SAMPLES + (SUBSAMPLING - 2) * HOP_SAMPLES
-"""Zeros before a stream's first sample that make its first chunk begin with mel frame -7."""
 
 
 class EncoderStream(nn.Module):
@@ -46,15 +41,20 @@ class EncoderStream(nn.Module):
         self.delay_frames = sum(reach.delay for reach in self.reaches)
         for index, (layer, reach) in enumerate(zip(encoder.layers(), self.reaches, strict=True)):
             if encoder.config.relative_positions:
-                self.register_buffer(f"distance_keys_{index}", self._distance_keys(layer, reach), persistent=False)
+                self.register_buffer(self.table_name(index), self.distance_keys(layer, reach), persistent=False)
+
+    @staticmethod
+    def table_name(index: int) -> str:
+        """Name of the buffer with a layer's `distance_keys`."""
+        return f"distance_keys_{index}"
 
     @torch.no_grad()
-    def _distance_keys(self, layer: Block, reach: Reach) -> Tensor:
+    def distance_keys(self, layer: Block, reach: Reach) -> Tensor:
         """The layer's keys of all distances between a ring's frames and a step's queries, farthest first."""
-        weight = self.encoder.subsampling.linear.weight
+        like = self.encoder.subsampling.linear.bias
         farthest = self._span(reach) - 1 - reach.delay
         nearest = 1 - self.chunk_frames - reach.delay
-        embeddings = distance_embeddings(nearest, farthest, self.encoder.config.size, weight.device).to(weight.dtype)
+        embeddings = distance_embeddings(nearest, farthest, self.encoder.config.size, like.device).to(like.dtype)
         return layer.attention.distance_keys(embeddings)
 
     def _span(self, reach: Reach) -> int:
@@ -63,17 +63,17 @@ class EncoderStream(nn.Module):
 
     def fresh_tensors(self, rows: int) -> dict[str, Tensor]:
         """State buffers for `rows` streams, all zero."""
-        config, weight = self.encoder.config, self.encoder.subsampling.linear.weight
+        config, like = self.encoder.config, self.encoder.subsampling.linear.bias
         tensors = {
-            "encoder.position": weight.new_zeros(rows, dtype=torch.int64),
+            "encoder.position": like.new_zeros(rows, dtype=torch.int64),
             **self.encoder.subsampling.fresh_tensors(rows),
         }
         for index, reach in enumerate(self.reaches):
             ring = (rows, 2, config.heads, self._span(reach), config.size // config.heads)
-            tensors[f"encoder.{index}.cache"] = weight.new_zeros(ring)
-            tensors[f"encoder.{index}.tail"] = weight.new_zeros(rows, config.kernel - 1, config.size)
+            tensors[f"encoder.{index}.cache"] = like.new_zeros(ring)
+            tensors[f"encoder.{index}.tail"] = like.new_zeros(rows, config.kernel - 1, config.size)
             if reach.delay:
-                tensors[f"encoder.{index}.waiting"] = weight.new_zeros(rows, reach.delay, config.size)
+                tensors[f"encoder.{index}.waiting"] = like.new_zeros(rows, reach.delay, config.size)
         return tensors
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class EncoderStream(nn.Module):
                 state[f"encoder.{index}.cache"],
                 state[f"encoder.{index}.tail"],
                 state[f"encoder.{index}.waiting"] if reach.delay else None,
-                getattr(self, f"distance_keys_{index}", None),
+                getattr(self, self.table_name(index), None),
             )
             delayed += reach.delay
         numbers = (position - delayed)[:, None] + torch.arange(self.chunk_frames, device=x.device)

@@ -6,7 +6,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import soxr
@@ -17,7 +17,9 @@ from relay.errors import AudioFileError
 if TYPE_CHECKING:
     import soundfile
 
-_STREAMED_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what programs write into a WAV header when they cannot seek back
+_STREAMED_SIZES = (0, 0xFFFFFFFF, 0x7FFFFFFF)  # what programs write into a header when they cannot seek back
+_LONGEST_OGG_PAGE = 65_307
+_HEAD_BYTES = 28  # enough for the sizes in the headers that are read here
 
 
 def read_blocks(path: Path, rate_hz: int, block_s: float = 1.0) -> Iterator[Int16Array]:
@@ -71,14 +73,17 @@ def _open(path: Path) -> soundfile.SoundFile:
         raise AudioFileError(f"{path} is a folder; give the name of a sound file")
     if not size:
         raise AudioFileError(f"{path} is empty; record or copy it again")
-    _check_riff(path, size)
+    _check_whole(path, size)
     import soundfile  # late, as above
 
     try:
         sound = soundfile.SoundFile(path)
     except (OSError, soundfile.SoundFileError) as error:
+        reason = _reason(error)
+        if "does not exist" in reason:  # what libsndfile says of an MP3 without a frame
+            reason = "there is no sound in it"
         raise AudioFileError(
-            f"{path} is not a sound file that can be read ({_reason(error)}); convert it to WAV or FLAC"
+            f"{path} is not a sound file that can be read ({reason}); convert it to WAV or FLAC"
         ) from error
     if not sound.frames:
         sound.close()
@@ -96,26 +101,61 @@ def _read(sound: soundfile.SoundFile, path: Path, frames: int) -> np.ndarray[tup
     return block
 
 
-def _check_riff(path: Path, size: int) -> None:
-    """Refuses a WAV whose samples are cut short: libsndfile silently reads what is there."""
+def _check_whole(path: Path, size: int) -> None:
+    """Refuses a file that is cut short, in the formats of which libsndfile silently reads what is there."""
     try:
         with path.open("rb") as file:
-            head = file.read(12)
-            if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            head = file.read(_HEAD_BYTES)
+            if head[:4] == b"OggS":
+                file.seek(max(0, size - _LONGEST_OGG_PAGE))
+                if not _ends_ogg(file.read()):
+                    raise AudioFileError(f"{path} is truncated: the stream in it has no end; copy or record it again")
                 return
-            while len(chunk := file.read(8)) == 8:
-                name, length = struct.unpack("<4sI", chunk)
-                start = file.tell()
-                if name == b"data":
-                    if length not in _STREAMED_SIZES and start + length > size:
-                        raise AudioFileError(
-                            f"{path} is truncated: its header promises {length} bytes of samples and "
-                            f"{size - start} are there; copy or record it again"
-                        )
-                    return
-                file.seek(length + length % 2, os.SEEK_CUR)
+            file.seek(0)
+            promised = _riff_size(file) if head[:4] == b"RIFF" and head[8:12] == b"WAVE" else _promised_size(head)
     except OSError as error:
         raise AudioFileError(f"cannot read {path}: {_reason(error)}; check its permissions") from error
+    if promised > size:
+        raise AudioFileError(
+            f"{path} is truncated: its header promises {promised} bytes and {size} are there; copy or record it again"
+        )
+
+
+def _riff_size(file: BinaryIO) -> int:
+    """Bytes of a WAV up to the end of its samples, as its header promises; 0 where it promises nothing."""
+    file.seek(12)
+    while len(chunk := file.read(8)) == 8:
+        name, length = struct.unpack("<4sI", chunk)
+        if name == b"data":
+            return 0 if length in _STREAMED_SIZES else file.tell() + length
+        file.seek(length + length % 2, os.SEEK_CUR)
+    return 0
+
+
+def _promised_size(head: bytes) -> int:
+    """Bytes that the header of an AIFF, AU, RF64 or W64 file promises; 0 for others, and where it promises nothing."""
+    if len(head) < _HEAD_BYTES:
+        return 0
+    if head[:4] == b"FORM":
+        length = struct.unpack_from(">I", head, 4)[0]
+        return 0 if length in _STREAMED_SIZES else 8 + length
+    if head[:4] == b".snd":
+        offset, length = struct.unpack_from(">II", head, 4)
+        return 0 if length in _STREAMED_SIZES else offset + length
+    if head[:4] == b"riff":
+        return int(struct.unpack_from("<Q", head, 16)[0])
+    if head[:4] == b"RF64" and head[12:16] == b"ds64":
+        return 8 + int(struct.unpack_from("<Q", head, 20)[0])
+    return 0
+
+
+def _ends_ogg(tail: bytes) -> bool:
+    """Whether the last page of an Ogg stream is whole and says that it is the last (RFC 3533, section 6)."""
+    at = tail.rfind(b"OggS")
+    if at < 0 or len(tail) < at + 27 or len(tail) < at + 27 + tail[at + 26]:
+        return False
+    lacing = tail[at + 27 : at + 27 + tail[at + 26]]
+    return bool(tail[at + 5] & 4) and len(tail) >= at + 27 + len(lacing) + sum(lacing)
 
 
 def _reason(error: BaseException) -> str:

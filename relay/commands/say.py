@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from relay.audio import VOICE_RATE_HZ, Int16Array
-from relay.client import microphone
+from relay.client import devices, microphone
 from relay.client.files import write_wav
 from relay.commands.console import note, print_json
 from relay.engine import catalog
@@ -78,7 +78,7 @@ async def say(options: SayOptions) -> int:
     if not options.text.strip():
         raise UsageError("the text is empty; give words to say")
     if options.out is None:
-        microphone.sound_devices()  # before the voice is loaded for nothing
+        devices.choose(None, "output")  # before the voice is loaded for nothing
     speech = Speech()
     async with Engine(catalog.voice(options.engine), name="voice") as voice:
         pieces = speech.pieces(voice, options.text)

@@ -17,7 +17,7 @@ from relay.commands.console import complain, print_json, progress_console
 from relay.engine import catalog
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.engine import Engine
-from relay.errors import AudioFileError, UsageError
+from relay.errors import AudioFileError
 
 CHUNK_MS = 80
 
@@ -28,15 +28,17 @@ class TranscribeOptions:
 
     Attributes:
         files: Sound files.
-        engine: Recogniser by name.
+        engine: Recogniser by name, or folder with a checkpoint.
         lookahead_ms: Audio it may wait for; None: its own choice.
         json: Print every change as a JSON line.
+        models_dir: Where models of the user's own are.
     """
 
     files: tuple[Path, ...]
     engine: str = "auto"
     lookahead_ms: int | None = None
     json: bool = False
+    models_dir: Path | None = None
 
 
 async def transcribe(options: TranscribeOptions) -> int:
@@ -48,9 +50,8 @@ async def transcribe(options: TranscribeOptions) -> int:
     Raises:
         EngineUnavailable, WeightsError, UsageError: The recogniser cannot run.
     """
-    if options.lookahead_ms is not None:
-        raise UsageError(f"the {options.engine} recogniser has no choice of look-ahead; leave --lookahead-ms out")
-    runner = catalog.ears(options.engine)
+    asked = catalog.EarsOptions(lookahead_ms=options.lookahead_ms)
+    runner = catalog.ears(options.engine, asked, models_dir=options.models_dir)
     failed = False
     async with Engine(runner, name="ears") as ears:
         for path in options.files:

@@ -1,21 +1,43 @@
-"""The recognisers and voices that ship with Relay, by name."""
+"""Recognisers and voices by name: those that ship with Relay, and checkpoints of one's own."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from relay.engine import device as devices
 from relay.engine.ears import EarsInput, EarsOutput
+from relay.engine.ears_onnx import OnnxEarsRunner
+from relay.engine.ears_torch import TorchEarsRunner
 from relay.engine.engine import Runner
 from relay.engine.espeak_voice import EspeakRunner
+from relay.engine.learned_ears import LearnedEars
 from relay.engine.pocketsphinx_ears import PocketsphinxRunner
+from relay.engine.store import KNOWN, ModelStore, is_hub_name
 from relay.engine.voice import VoiceInput, VoiceOutput
-from relay.errors import EngineUnavailable, UsageError
+from relay.errors import EngineUnavailable, UsageError, WeightsError
+from relay_models import loading
+from relay_models.ears_folder import open_folder
 
 Kind = Literal["ears", "voice"]
 R = TypeVar("R")
+EarsRunner = Runner[EarsInput, EarsOutput]
+
+
+@dataclass(frozen=True, slots=True)
+class EarsOptions:
+    """How a recogniser is to run.
+
+    Attributes:
+        lookahead_ms: Audio it may wait for; None: its own choice.
+        device: Where it runs.
+    """
+
+    lookahead_ms: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +51,8 @@ class Entry(Generic[R]):
         summary: One line for `relay models list`, with the licence.
         module: The module that must be importable.
         extra: The optional dependencies of this project that bring it.
-        make: Makes a runner that is not loaded yet.
+        make: Makes a runner that is not loaded yet, from `EarsOptions`, which voices do not read.
+        weights: The shipped weights that it needs, if any.
     """
 
     kind: Kind
@@ -38,18 +61,52 @@ class Entry(Generic[R]):
     summary: str
     module: str
     extra: str
-    make: Callable[[], R]
+    make: Callable[[EarsOptions], R]
+    weights: str | None = None
 
     @property
     def missing(self) -> str | None:
         """What must be done before this engine runs here; None if nothing."""
+        if self.weights is not None and not _is_shipped(self.weights):
+            return "install a version of Relay that ships its weights"
         if importlib.util.find_spec(self.module) is not None:
             return None
         return f"pip install 'relay-dialogue[{self.extra}]'"
 
 
-# In order of preference: `auto` is the first that is installed.
-EARS: tuple[Entry[Runner[EarsInput, EarsOutput]], ...] = (
+def _is_shipped(name: str) -> bool:
+    try:
+        loading.locate(name)
+    except loading.WeightsError:
+        return False
+    return True
+
+
+def _learned(folder: Path | None, options: EarsOptions) -> EarsRunner:
+    if devices.resolve(options.device) == "cuda":
+        return TorchEarsRunner(folder, device="cuda", lookahead_ms=options.lookahead_ms)
+    return OnnxEarsRunner(folder, lookahead_ms=options.lookahead_ms)
+
+
+def _pocketsphinx(options: EarsOptions) -> EarsRunner:
+    if options.lookahead_ms is not None:
+        raise UsageError("the pocketsphinx recogniser has no choice of look-ahead; leave --lookahead-ms out")
+    return PocketsphinxRunner()
+
+
+EARS_ORDER = ("pocketsphinx", "relay")
+"""Which recogniser `auto` means: the first of these that can run here."""
+EARS: tuple[Entry[EarsRunner], ...] = (
+    Entry(
+        kind="ears",
+        name="relay",
+        aliases=(),
+        summary="Relay's own streaming recogniser, US English, int8, CPU (Apache-2.0)",
+        module="onnxruntime",
+        extra="cpu",
+        make=lambda options: _learned(None, options),
+        weights="ears",
+    ),
     Entry(
         kind="ears",
         name="pocketsphinx",
@@ -57,7 +114,7 @@ EARS: tuple[Entry[Runner[EarsInput, EarsOutput]], ...] = (
         summary="PocketSphinx, US English, streaming, CPU (BSD-2-Clause)",
         module="pocketsphinx",
         extra="baseline",
-        make=PocketsphinxRunner,
+        make=_pocketsphinx,
     ),
 )
 VOICES: tuple[Entry[Runner[VoiceInput, VoiceOutput]], ...] = (
@@ -68,27 +125,86 @@ VOICES: tuple[Entry[Runner[VoiceInput, VoiceOutput]], ...] = (
         summary="eSpeak NG, US English, streaming, CPU (GPL-3.0-or-later)",
         module="espeakng_loader",
         extra="baseline",
-        make=EspeakRunner,
+        make=lambda _: EspeakRunner(),
     ),
 )
 
 
-def ears(name: str = "auto") -> Runner[EarsInput, EarsOutput]:
-    """A recogniser's runner by name, not loaded yet. Raises UsageError for an unknown name, EngineUnavailable."""
-    return _find("ears", EARS, name).make()
+def ears(name: str = "auto", options: EarsOptions | None = None, *, models_dir: Path | None = None) -> EarsRunner:
+    """A recogniser's runner, not loaded yet.
+
+    Args:
+        name: A shipped engine, a model of one's own (`relay models list`), or a folder with a checkpoint.
+        options: How it is to run.
+        models_dir: Where models of one's own are; None: there are none.
+
+    Raises:
+        UsageError: The name is unknown, or the engine has no such look-ahead.
+        EngineUnavailable: It is not installed, or was not pulled yet.
+        WeightsError: The checkpoint is damaged, or of no supported layout.
+    """
+    options = options or EarsOptions()
+    folder = None if _is_known(EARS, name) else _checkpoint(name, models_dir)
+    if folder is not None:
+        return _ears_of(folder, options)
+    order = sorted(EARS, key=lambda entry: EARS_ORDER.index(entry.name))
+    return _find("ears", order, name, _own_names(models_dir)).make(options)
+
+
+def lookaheads_ms(name: str = "auto", *, models_dir: Path | None = None) -> tuple[int, ...]:
+    """Look-aheads that a recogniser lets one choose from, its default first; none where it has no choice.
+
+    Raises what `ears` raises.
+    """
+    runner = ears(name, models_dir=models_dir)
+    return runner.lookaheads_ms() if isinstance(runner, LearnedEars) else ()
 
 
 def voice(name: str = "auto") -> Runner[VoiceInput, VoiceOutput]:
     """A voice's runner by name, not loaded yet. Raises UsageError for an unknown name, EngineUnavailable."""
-    return _find("voice", VOICES, name).make()
+    return _find("voice", VOICES, name).make(EarsOptions())
 
 
 def listing() -> tuple[Entry[Any], ...]:
-    """Every engine, for `relay models list` and `relay doctor`."""
+    """Every engine that ships, for `relay models list` and `relay doctor`."""
     return (*EARS, *VOICES)
 
 
-def _find(kind: Kind, entries: Sequence[Entry[R]], name: str) -> Entry[R]:
+def _checkpoint(name: str, models_dir: Path | None) -> Path | None:
+    """The folder that a name stands for; None when it stands for none."""
+    store = ModelStore(models_dir) if models_dir is not None else None
+    stored = store.find(name) if store is not None else None
+    if store is not None and stored is not None:
+        return store.locate(stored)
+    if Path(name).is_dir():
+        return Path(name)
+    if name in KNOWN or (is_hub_name(name) and not Path(name).exists()):
+        raise EngineUnavailable(f"{name} is not on this machine; fetch it with `relay models pull {name}`")
+    return None
+
+
+def _ears_of(path: Path, options: EarsOptions) -> EarsRunner:
+    """The runner for a folder: on the CPU, exported graphs run without torch; all else is run by torch."""
+    try:
+        folder = open_folder(path)
+    except loading.WeightsError as error:
+        raise WeightsError(str(error).replace(loading.REINSTALL, "give a folder with a recogniser")) from error
+    if folder.rights and importlib.util.find_spec("onnxruntime") is not None:
+        return _learned(path, options)
+    if importlib.util.find_spec("torch") is None:
+        raise EngineUnavailable(f"{path.name} is run by torch: pip install 'relay-dialogue[gpu]'")
+    return TorchEarsRunner(path, device=devices.resolve(options.device), lookahead_ms=options.lookahead_ms)
+
+
+def _own_names(models_dir: Path | None) -> list[str]:
+    return [model.name for model in ModelStore(models_dir).models()] if models_dir is not None else []
+
+
+def _is_known(entries: Sequence[Entry[R]], name: str) -> bool:
+    return name == "auto" or any(name in (entry.name, *entry.aliases) for entry in entries)
+
+
+def _find(kind: Kind, entries: Sequence[Entry[R]], name: str, own: Sequence[str] = ()) -> Entry[R]:
     for entry in entries:
         if name in (entry.name, *entry.aliases):
             if entry.missing is not None:
@@ -99,5 +215,6 @@ def _find(kind: Kind, entries: Sequence[Entry[R]], name: str) -> Entry[R]:
             if entry.missing is None:
                 return entry
         raise EngineUnavailable(f"no {kind} engine is installed: {entries[-1].missing}")
-    known = ", ".join(["auto", *(known for entry in entries for known in (entry.name, *entry.aliases))])
-    raise UsageError(f"there is no {kind} engine {name!r}: choose one of {known}")
+    known = ", ".join(["auto", *(known for entry in entries for known in (entry.name, *entry.aliases)), *own])
+    folder = ", or give a folder with a checkpoint" if kind == "ears" else ""
+    raise UsageError(f"there is no {kind} engine {name!r}: choose one of {known}{folder}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from relay.audio import Int16Array
 
@@ -46,9 +46,12 @@ class EarsOutput:
         unstable: Best guess for what follows it; may change.
         words: The words of `stable` with their times; all words when final.
         final: The utterance is over; `unstable` is empty.
+        end_probability: That the speaker has finished, as far as the audio heard tells; None where no one can say.
+            Outputs that differ in it alone are equal: the same has been heard.
     """
 
     stable: str
     unstable: str
     words: tuple[Word, ...] = ()
     final: bool = False
+    end_probability: float | None = field(default=None, compare=False)

@@ -18,9 +18,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from relay.audio import EARS_RATE_HZ
 from relay.brains import catalog as brains
 from relay.config import ServerConfig
 from relay.engine import catalog
+from relay.engine.catalog import EarsOptions
+from relay.engine.denoise import DenoiseRunner
 from relay.engine.engine import Engine
 from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
@@ -61,12 +64,18 @@ class RelayServer:
         async with contextlib.AsyncExitStack() as stack:
             config = self.config
             self._page = await asyncio.to_thread(load_page)
-            ears_runner = catalog.ears(config.ears)
+            asked = EarsOptions(lookahead_ms=config.lookahead_ms, device=config.device)
+            ears_runner = catalog.ears(config.ears, asked, models_dir=config.models_dir)
             voice_runner = catalog.voice(config.voice)
             brain = await stack.enter_async_context(brains.make(config))
             ears = await stack.enter_async_context(Engine(ears_runner, name="ears"))
             voice = await stack.enter_async_context(Engine(voice_runner, name="voice"))
-            self._services = Services(ears, voice, brain, self.metrics, config.limits)
+            denoiser = None
+            if config.noise_suppression is not None:
+                denoise_runner = DenoiseRunner(config.noise_suppression, max_slots=ears_runner.max_slots)
+                denoiser = await stack.enter_async_context(Engine(denoise_runner, name="denoise"))
+                self.metrics.denoiser_delay.set(denoise_runner.delay_samples / EARS_RATE_HZ)
+            self._services = Services(ears, voice, brain, self.metrics, config.limits, denoiser)
             self._seats = Seats(min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots))
             context = self._tls()
             try:

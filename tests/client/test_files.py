@@ -59,6 +59,11 @@ def test_a_header_of_a_program_that_could_not_seek_is_accepted(tmp_path: Path) -
         ("empty.wav", b"", "is empty"),
         ("text.wav", b"this is not sound at all\n" * 9, "not a sound file"),
         ("header.wav", b"RIFF", "not a sound file"),
+        ("text.mp3", b"this is not sound at all\n" * 9, "no sound in it"),
+        ("head.ogg", b"OggS", "truncated"),
+        ("page.ogg", b"OggS" + b"\0" * 100, "truncated"),
+        ("head.flac", b"fLaC" + b"\0" * 100, "not a sound file"),
+        ("noise.wav", bytes(range(7, 250)) * 20, "not a sound file"),
     ],
 )
 def test_what_is_not_sound_is_refused_with_what_to_do(
@@ -77,13 +82,45 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
         load(tmp_path, 16_000)
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac"])
-def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"cut.{suffix}"
-    soundfile.write(path, tone(16_000, 2.0), 16_000)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(AudioFileError, match=r"truncated|damaged|not a sound file"):
-        load(path, 16_000)
+@pytest.mark.parametrize(
+    ("suffix", "subtype"),
+    [
+        ("wav", "PCM_16"),
+        ("wav", "PCM_24"),
+        ("wav", "FLOAT"),
+        ("wav", "ULAW"),
+        ("flac", "PCM_24"),
+        ("mp3", "MPEG_LAYER_III"),
+        ("ogg", "VORBIS"),
+        ("ogg", "OPUS"),
+        ("aiff", "PCM_16"),
+        ("au", "PCM_16"),
+        ("w64", "PCM_16"),
+        ("rf64", "PCM_16"),
+    ],
+)
+def test_every_usual_format_is_read_whole_and_refused_when_cut(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, subtype: str
+) -> None:
+    path = tmp_path / f"tone.{suffix}"
+    soundfile.write(path, np.repeat(tone(16_000, 2.0)[:, None], 2, axis=1), 16_000, subtype=subtype)
+    pcm = load(path, 16_000)
+    assert abs(len(pcm) - 32_000) <= 20
+    assert 0.45 < np.median(np.abs(pcm)) / 32768 * np.sqrt(2) < 0.55
+    whole = path.read_bytes()
+    for share in (0.02, 0.5, 0.95):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(AudioFileError, match=r"truncated|damaged|not a sound file|no samples") as caught:
+            load(path, 16_000)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("header", [b"FORM\0\0\0\0AIFF", b".snd\0\0\0\x18\xff\xff\xff\xff"], ids=["aiff", "au"])
+def test_a_header_without_a_length_promises_nothing(tmp_path: Path, header: bytes) -> None:
+    path = tmp_path / ("tone.aiff" if header.startswith(b"FORM") else "tone.au")
+    soundfile.write(path, tone(16_000, 0.5), 16_000)
+    path.write_bytes(header + path.read_bytes()[len(header) :])
+    assert abs(len(load(path, 16_000)) - 8_000) <= 2
 
 
 def test_a_file_without_samples_is_refused(tmp_path: Path) -> None:

@@ -194,6 +194,7 @@ def test_a_session_is_recorded(serving: Any, tmp_path: Path) -> None:
         async with serving(record_dir=tmp_path) as stand:
             async with stand.client() as client:
                 await client.append(TONE)
+                await client.socket.send("{")
                 await client.text_turn()
             await stand.until_empty()
         (folder,) = tmp_path.iterdir()
@@ -202,10 +203,18 @@ def test_a_session_is_recorded(serving: Any, tmp_path: Path) -> None:
         assert user.tobytes() == TONE
         agent, _ = soundfile.read(folder / "agent.flac", dtype="int16")
         assert np.count_nonzero(agent) == 2 * 2400
-        lines = (folder / "events.jsonl").read_text().splitlines()
-        kinds = [json.loads(line)["event"]["type"] for line in lines]
-        assert kinds[0] == "session.created"
-        assert "response.done" in kinds
+        lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+        kinds = {
+            sender: [line["event"]["type"] for line in lines if line["from"] == sender and line["event"] != "{"]
+            for sender in ("client", "server")
+        }
+        assert kinds["server"][0] == "session.created"
+        assert {"response.output_audio.delta", "response.done"} <= set(kinds["server"])
+        assert kinds["client"] == ["input_audio_buffer.append", "conversation.item.create", "response.create"]
+        assert [line["from"] for line in lines if line["event"] == "{"] == ["client"]
+        events = [line["event"] for line in lines if line["event"] != "{"]
+        audio = [e for e in events if e["type"] in ("input_audio_buffer.append", "response.output_audio.delta")]
+        assert not any({"audio", "delta"} & event.keys() for event in audio)
 
     asyncio.run(main())
 

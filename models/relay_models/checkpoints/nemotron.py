@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from relay_models.ears import Ears, EarsConfig, load_weights
-from relay_models.encoder import SUBSAMPLING, EncoderConfig
-from relay_models.features import FFT_SAMPLES, HOP_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, FeatureConfig
+from relay_models.ears_folder import PUBLISHED
+from relay_models.encoder import EncoderConfig
+from relay_models.features import FFT_SAMPLES, FeatureConfig
+from relay_models.framing import HOP_SAMPLES, SAMPLE_RATE_HZ, SUBSAMPLING, WINDOW_SAMPLES
 from relay_models.loading import WeightsError, read_config
 from relay_models.transducer import TransducerConfig
 
-MODEL_TYPE = "nemotron_asr_streaming"
 LOOKAHEADS = (13, 6, 1, 0)
 """What the published models are trained for, where the processor's settings do not say."""
 
@@ -59,24 +59,15 @@ def load_nemotron(folder: Path) -> Ears:
     return model.eval()
 
 
-def load_pieces(folder: Path) -> list[str]:
-    """Text of each token, blank included, as `words.py` wants it. Raises WeightsError without tokenizer.json."""
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # the library raises bare Exception
-        raise WeightsError(f"{folder.name}/tokenizer.json cannot be read ({error})") from error
-    return [tokenizer.id_to_token(number) or "" for number in range(tokenizer.get_vocab_size())]
-
-
 def read_ears_config(folder: Path) -> EarsConfig:
     """The shape of a published checkpoint. Raises WeightsError when this package has no such shape."""
     config = read_config(folder)
-    if config.get("model_type") != MODEL_TYPE:
-        raise WeightsError(f"config.json is of a {config.get('model_type')!r} model, not of a {MODEL_TYPE!r} one")
+    if config.get("model_type") != PUBLISHED:
+        raise WeightsError(f"config.json is of a {config.get('model_type')!r} model, not of a {PUBLISHED!r} one")
     try:
         return _ears_config(config, _settings(folder))
     except (KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"config.json is not that of a {MODEL_TYPE!r} model ({error!r})") from error
+        raise WeightsError(f"config.json is not that of a {PUBLISHED!r} model ({error!r})") from error
 
 
 def rename(name: str) -> str:

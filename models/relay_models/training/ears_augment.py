@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from relay_models.features import FFT_SAMPLES, SAMPLE_RATE_HZ, FeatureConfig, LogMel, mel_filters
+from relay_models.features import FFT_SAMPLES, FeatureConfig, LogMel, mel_filters
+from relay_models.framing import SAMPLE_RATE_HZ
 from relay_models.state import valid_positions
 from relay_models.training.ears_data import style_of
 

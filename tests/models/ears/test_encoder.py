@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from relay_models.conformer import distance_embeddings
-from relay_models.encoder import Encoder, EncoderConfig, Reach, frame_counts
+from relay_models.encoder import Encoder, EncoderConfig, Reach
+from relay_models.framing import frame_counts
 from relay_models.loading import WeightsError
 from tests.models.ears.tiny import MELS, PATTERNS, encoder_config, loud
 

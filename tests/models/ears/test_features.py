@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay_models.features import HOP_SAMPLES, LEAD_SAMPLES, FeatureConfig, LogMel, mel_filters
+from relay_models.features import FeatureConfig, LogMel, mel_filters
+from relay_models.framing import HOP_SAMPLES, LEAD_SAMPLES
 from relay_models.state import StreamState
 
 torch.set_num_threads(1)

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from torch import Tensor
 
-from relay_models.checkpoints.nemotron import load_nemotron, load_pieces, read_ears_config, rename
+from relay.engine import catalog
+from relay.engine.catalog import EarsOptions
+from relay.engine.ears import EarsInput, EarsOutput
+from relay_models.checkpoints.nemotron import load_nemotron, read_ears_config, rename
 from relay_models.decoding import GreedyTransducer
 from relay_models.ears import Ears
+from relay_models.ears_folder import load_pieces
 from relay_models.ears_stream import EarsStream
 from relay_models.loading import WeightsError
 from relay_models.state import StreamState, valid_positions
+from relay_models.training.ears_eval import tokens_of as tokens_heard
 from tests.models.ears.tiny import bursts, loud, talkative
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
@@ -216,6 +223,26 @@ def test_missing_weights_are_told(pair: Pair, tmp_path: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="cannot be read"):
         load_nemotron(folder)
+
+
+@pytest.mark.parametrize("asked_ms", [None, 80])
+def test_a_published_checkpoint_is_an_engine(pair: Pair, tmp_path: Path, asked_ms: int | None) -> None:
+    pieces = {f"▁{letter}": number for number, letter in enumerate("abcdefghijkl"[:BLANK])}
+    folder = shutil.copytree(pair.folder, tmp_path / "published")
+    Tokenizer(BPE({**pieces, "<blank>": BLANK}, [])).save(str(folder / "tokenizer.json"))
+    runner = catalog.ears(str(folder), EarsOptions(lookahead_ms=asked_ms, device="cpu"))
+    assert catalog.lookaheads_ms(str(folder))[0] == 480
+    runner.load()
+    runner.open(0)
+    pcm = (pair.pcm[0].numpy() * 32767).astype(np.int16)
+    (heard,) = runner.step([0], [EarsInput(pcm, final=True)])
+    assert isinstance(heard, EarsOutput), heard
+    with torch.no_grad():
+        features, counts = pair.ours.features(torch.from_numpy(pcm)[None] / 32768, torch.tensor([len(pcm)]))
+        frames, lengths, _ = pair.ours(features, counts, 6 if asked_ms is None else 1)
+    (tokens,) = tokens_heard(GreedyTransducer(pair.ours.predictor, pair.ours.joint), frames, lengths)
+    assert heard.stable.split() == ["abcdefghijkl"[token] for token in tokens]
+    assert len(tokens) > 3
 
 
 def test_pieces_come_from_the_tokenizer(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""Runs a learned recogniser in torch: on a GPU in half precision, or on the CPU as it is.
+
+It takes what the ONNX runner takes, folders that were never exported, and published checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from relay.engine import device as devices
+from relay.engine.learned_ears import Counts, Decoding, Encoded, Floats, LearnedEars, choose_right, make_decoder, sound
+from relay.errors import EngineUnavailable
+from relay_models.ears_folder import OWN, EarsFolder, load_pieces
+
+if TYPE_CHECKING:
+    import torch
+
+    from relay_models.ears import Ears
+    from relay_models.ears_chunk import ChunkStep
+    from relay_models.state import StreamState
+
+BATCH_ROWS = 64
+_FIRST_ROWS = 4
+
+
+class TorchEarsRunner(LearnedEars[int]):
+    """A recogniser on a torch device; a stream's state is one row of buffers that grow with the streams under way.
+
+    Args:
+        folder: Model folder, in the own or the published layout; None takes the shipped one.
+        device: Where it runs.
+        lookahead_ms: One of the model's look-aheads; None takes its default.
+        max_slots: How many slots can be open.
+        max_batch: How many are encoded at once.
+        dtype: Type of weights and state by torch's name; None takes `bfloat16` on a GPU and `float32` elsewhere.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        lookahead_ms: int | None = None,
+        max_slots: int = 1024,
+        max_batch: int = BATCH_ROWS,
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(folder, max_slots=max_slots, max_batch=max_batch)
+        self._device = device
+        self._lookahead_ms = lookahead_ms
+        self._dtype = dtype
+        self._chunk: ChunkStep | None = None
+        self._state: StreamState | None = None
+        self._free: list[int] = []
+
+    def load(self) -> None:
+        """Loads the weights onto the device. Raises EngineUnavailable without torch, WeightsError, UsageError."""
+        try:
+            import torch
+
+            from relay_models.ears_chunk import ChunkStep
+        except ImportError as error:
+            raise EngineUnavailable("this recogniser needs torch: pip install 'relay-dialogue[gpu]'") from error
+        from relay_models.beam import HostTransducer
+
+        device = devices.resolve(self._device)
+        dtype = getattr(torch, self._dtype or ("bfloat16" if device == "cuda" else "float32"))
+        folder = self._open_folder()
+        ears = sound(lambda: _load(folder))
+        right = choose_right(ears.config.encoder.rights, self._lookahead_ms)
+        tensors = {name: tensor.numpy() for name, tensor in ears.state_dict().items()}
+        transducer = sound(lambda: HostTransducer.from_tensors(ears.config.transducer, tensors))
+        try:
+            self._chunk = ChunkStep(ears.to(device=device, dtype=dtype), right)
+        except RuntimeError as error:
+            raise EngineUnavailable(f"torch cannot use {device!r}: {' '.join(str(error).split())}") from error
+        self._decoding = Decoding(
+            decoder=make_decoder(transducer, folder),
+            pieces=sound(lambda: load_pieces(folder.path)),
+            right=right,
+            delay_frames=self._chunk.encoder.delay_frames,
+        )
+        self._grow(_FIRST_ROWS)
+
+    def _grow(self, rows: int) -> None:
+        """Makes room for so many rows more."""
+        import torch
+
+        from relay_models.state import StreamState
+
+        assert self._chunk is not None
+        more = self._chunk.fresh_tensors(rows)
+        before = self._state.rows if self._state is not None else 0
+        if self._state is not None:
+            more = {name: torch.cat((self._state[name], tensor)) for name, tensor in more.items()}
+        self._state = StreamState(more)
+        self._free.extend(range(before, before + rows))
+
+    def _rights(self, folder: EarsFolder) -> tuple[int, ...]:
+        if folder.model_type == OWN:
+            return tuple(folder.config.get("encoder", {}).get("rights", ()))
+        from relay_models.checkpoints.nemotron import read_ears_config
+
+        return read_ears_config(folder.path).encoder.rights
+
+    def _fresh(self) -> int:
+        assert self._state is not None
+        if not self._free:
+            self._grow(self._state.rows)
+        row = self._free.pop()
+        for tensor in self._state.tensors.values():
+            tensor[row] = 0
+        return row
+
+    def _release(self, state: int) -> None:
+        self._free.append(state)
+
+    def _encode(self, states: Sequence[int], pcm: Floats, counts: Counts, lengths: Counts) -> Encoded:
+        import torch
+
+        from relay_models.state import StreamState
+
+        assert self._chunk is not None
+        assert self._state is not None
+
+        def here(array: Floats | Counts) -> torch.Tensor:
+            return torch.from_numpy(array).to(device)
+
+        device = self._state["encoder.position"].device
+        rows = torch.tensor(states, device=device)
+        batch = StreamState({name: tensor[rows] for name, tensor in self._state.tensors.items()})
+        with torch.no_grad():
+            active = torch.ones(len(states), dtype=torch.bool, device=device)
+            chunk = self._chunk(here(pcm), here(counts), here(lengths), batch, active)
+            for name, tensor in self._state.tensors.items():
+                tensor[rows] = batch[name]
+        frames, valid, ends = chunk
+        return Encoded(frames.float().cpu().numpy(), valid.cpu().numpy(), None if ends is None else ends.cpu().numpy())
+
+    def unload(self) -> None:
+        """Frees the weights and all state."""
+        self._chunk = None
+        self._state = None
+        self._free.clear()
+        self._slots.clear()
+
+
+def _load(folder: EarsFolder) -> Ears:
+    """The model, in float32 on the CPU. Raises the WeightsError of `relay_models`."""
+    if folder.model_type == OWN:
+        from relay_models.ears import load_ears
+
+        return load_ears(folder.path)
+    from relay_models.checkpoints.nemotron import load_nemotron
+
+    return load_nemotron(folder.path)

@@ -1,0 +1,14 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def exported_ears(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small recogniser as it ships."""
+    pytest.importorskip("onnxscript")
+    from tests.engine.ears_models import write_exported
+
+    return write_exported(tmp_path_factory.mktemp("models") / "small")
