@@ -25,7 +25,10 @@ TERMINATED = 143
 
 @dataclass(frozen=True, slots=True)
 class ServeFlag:
-    """One flag of `relay serve`; `RELAY_` and its name in capitals is its environment variable."""
+    """One flag of `relay serve`; `RELAY_` and its name in capitals is its environment variable.
+
+    One with a `negation` is a switch, which that flag turns off; its variable is 1 or 0.
+    """
 
     name: str
     help: str
@@ -33,6 +36,7 @@ class ServeFlag:
     type: Callable[[str], Any] = str
     choices: tuple[str, ...] | None = None
     default: Any = None
+    negation: str | None = None
 
     @property
     def dest(self) -> str:
@@ -43,6 +47,12 @@ class ServeFlag:
     def variable(self) -> str:
         """Name of the environment variable."""
         return f"RELAY_{self.dest.upper()}"
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ValueError(text)
+    return text == "1"
 
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -62,6 +72,13 @@ SERVE_FLAGS = (
     ServeFlag("lookahead-ms", "audio the recogniser may wait for before it commits to a word", "N", int),
     ServeFlag("voice", "voice engine (relay models list)", "ENGINE", default="auto"),
     ServeFlag("path", "how replies are made", None, str, PATHS, "cascade"),
+    ServeFlag(
+        "speculate",
+        "prepare replies, unheard, while the end of a turn is only likely; default: with the embedded model, not with "
+        "--llm-url, where it costs tokens",
+        type=_switch,
+        negation="no-speculation",
+    ),
     ServeFlag("record", "folder to record sessions into", "DIR", Path),
     ServeFlag(
         "noise-suppression", "DPDFNet ONNX file, for sessions that ask for noise reduction; default: none", "FILE", Path
@@ -147,6 +164,17 @@ def _add_serve(commands: _Commands[Parser], environ: Mapping[str, str]) -> None:
     parser = _command(commands, "serve", "run the server", _serve)
     for flag in SERVE_FLAGS:
         default = "" if flag.default is None else f"; default {flag.default}"
+        if flag.negation is not None:
+            text = f"{flag.help} [${flag.variable}=1 or 0]"
+            parser.add_argument(f"--{flag.name}", action="store_true", default=argparse.SUPPRESS, help=text)
+            parser.add_argument(
+                f"--{flag.negation}",
+                dest=flag.dest,
+                action="store_false",
+                default=argparse.SUPPRESS,
+                help=f"turns --{flag.name} off",
+            )
+            continue
         parser.add_argument(
             f"--{flag.name}",
             metavar=flag.metavar,

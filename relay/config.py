@@ -53,6 +53,8 @@ class ServerConfig:
         models_dir: Where models of the user's own are; None: there are none.
         voice: Voice engine by name.
         path: How replies are made.
+        speculate: Whether replies are prepared while the end of a turn is only likely; None: with the embedded model,
+            but not with a server at `llm_url`, where tokens that come to nothing may cost money.
         record_dir: Where sessions are recorded; None: nowhere.
         noise_suppression: DPDFNet ONNX file for the sessions that ask for noise reduction; None: they go without.
         limits: See `Limits`.
@@ -73,6 +75,7 @@ class ServerConfig:
     models_dir: Path | None = None
     voice: str = "auto"
     path: Path_ = "cascade"
+    speculate: bool | None = None
     record_dir: Path | None = None
     noise_suppression: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -93,6 +96,11 @@ class ServerConfig:
             raise ConfigError("--lookahead-ms must be at least 0")
         if self.path != "cascade":
             raise ConfigError(f"--path {self.path} is not available in this version; use --path cascade")
+
+    @property
+    def speculates(self) -> bool:
+        """Whether replies are prepared early."""
+        return self.llm_url is None if self.speculate is None else self.speculate
 
     @property
     def is_loopback(self) -> bool:

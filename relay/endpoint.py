@@ -63,6 +63,11 @@ class Endpointer:
         self._last_speech = 0
         self._floor = 0
 
+    @property
+    def silence_ms(self) -> int:
+        """How long the speaker has been silent within an utterance; 0 outside one."""
+        return (self.frames - self._last_speech) * FRAME_MS if self.in_utterance else 0
+
     def step(self, speech: bool) -> Started | Ended | None:
         """Takes the next frame's flag; says if an utterance began or ended with it."""
         self.frames += 1

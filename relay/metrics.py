@@ -65,6 +65,13 @@ class Metrics:
         self.errors = Counter("relay_errors", "Errors shown to clients.", ["code"], registry=self.registry)
         self.replies = Counter("relay_replies", "Replies by how they ended.", ["status"], registry=self.registry)
         self.barge_ins = Counter("relay_barge_ins", "Replies stopped by the user's voice.", registry=self.registry)
+        self.speculations = Counter(
+            "relay_speculations",
+            "Replies prepared before the turn's end was certain: committed, stale (something else was to be answered, "
+            "or it failed), or continued (the user spoke on).",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.audio_in = Counter("relay_audio_in_seconds", "Audio received.", registry=self.registry)
         self.audio_out = Counter("relay_audio_out_seconds", "Audio sent.", registry=self.registry)
         self.denoiser_delay = Gauge(

@@ -9,7 +9,7 @@ from typing import Any
 from relay.audio import Format
 from relay.errors import BadEvent, RelayError, shown
 from relay.metrics import StageClock
-from relay.reply import Reply, prompt
+from relay.reply import Reply
 from relay.services import Services
 from relay.wire.commands import ResponseParams
 from relay.wire.realtime import RealtimeProtocol
@@ -82,10 +82,11 @@ class OutOfBand:
     async def _run(self, reply: Reply) -> None:
         await self._settled()
         response = reply.response
-        voice = self._services.voice if "audio" in response.output_modalities else None
+        basis = response.basis()
+        voice = self._services.voice if basis.speaks else None
         try:
             async with self._services.brain.dialogue() as dialogue:
-                pieces = dialogue.reply(prompt(response), max_tokens=response.max_output_tokens, tools=response.tools)
+                pieces = dialogue.reply(basis.messages, max_tokens=basis.max_tokens, tools=basis.tools)
                 await reply.run(pieces, voice, apologise=False)
         except RelayError as error:
             reply.fail(error)

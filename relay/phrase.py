@@ -1,10 +1,17 @@
-"""Whether what has been said so far sounds finished: the words' part of semantic turn detection. Pure."""
+"""What words tell of a turn: whether it sounds finished, whether a pause may be its end. Pure."""
 
 from __future__ import annotations
 
 import re
 
 _WORD = re.compile(r"[a-z']+")
+_LETTERS = re.compile(r"[^\W_]+")
+
+FINISHED_MS = 160
+"""Silence after which a speaker whose words sound finished is likely to be: longer than the closure of a stop."""
+
+HESITANT_MS = 320
+"""The same, after words that ask for others."""
 
 _ARTICLES = "a an the my your our their its every"
 _LINKS = "and but or nor because if unless whether although while than as which whose"
@@ -27,3 +34,13 @@ def goes_on(text: str) -> bool:
         return True
     words = _WORD.findall(text.lower())
     return bool(words) and words[-1] in OPEN_WORDS
+
+
+def may_be_end(text: str, silence_ms: int) -> bool:
+    """Whether a silence after these words is long enough to be the end of the turn; without words none is."""
+    return bool(text.strip()) and silence_ms >= (HESITANT_MS if goes_on(text) else FINISHED_MS)
+
+
+def same_words(one: str, other: str) -> bool:
+    """Whether two texts say the same, whatever their case and punctuation."""
+    return _LETTERS.findall(one.casefold()) == _LETTERS.findall(other.casefold())

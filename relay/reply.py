@@ -11,13 +11,12 @@ from typing import Literal
 
 from relay.audio import RATE_HZ, VOICE_RATE_HZ, Format, Int16Array, Resampler, encode_bytes
 from relay.channel import Channel
-from relay.engine.engine import Engine
-from relay.engine.voice import VoiceInput, VoiceOutput
+from relay.engine.voice import VoiceOutput
 from relay.errors import RelayError, StageFailed
-from relay.events import CallDelta, Message, Piece, ReplyEnd
+from relay.events import CallDelta, Piece, ReplyEnd
 from relay.heard import Ledger
 from relay.metrics import StageClock
-from relay.stages.speak import speak
+from relay.stages.speak import Voice, speak
 from relay.stages.think import Verbatim, WordSplitter, think
 from relay.wire.commands import Usage
 from relay.wire.realtime import Response
@@ -83,7 +82,7 @@ class Reply:
     async def run(
         self,
         pieces: AsyncIterator[Piece],
-        voice: Engine[VoiceInput, VoiceOutput] | None,
+        voice: Voice | None,
         *,
         failure: StageFailed | None = None,
         apologise: bool = True,
@@ -116,7 +115,7 @@ class Reply:
         """Ends a reply that could not be begun."""
         self._finish(error)
 
-    async def _say(self, pieces: AsyncIterator[Piece], voice: Engine[VoiceInput, VoiceOutput] | None) -> ReplyEnd:
+    async def _say(self, pieces: AsyncIterator[Piece], voice: Voice | None) -> ReplyEnd:
         words: Channel[str] = Channel(_WORDS_AHEAD)
         self._resampler = Resampler(VOICE_RATE_HZ, self._rate_hz)
         said = asyncio.Event()
@@ -265,12 +264,6 @@ class Reply:
 
     def _wire(self, voice_samples: int) -> int:
         return voice_samples * self._rate_hz // VOICE_RATE_HZ
-
-
-def prompt(response: Response) -> list[Message]:
-    """What a brain is given for a response: its instructions, if there are any, and what it answers."""
-    instructions = response.params.instructions
-    return [*([Message("system", instructions)] if instructions else []), *response.context()]
 
 
 async def once(text: str) -> AsyncIterator[Piece]:

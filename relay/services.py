@@ -18,7 +18,17 @@ Sender: TypeAlias = Literal["client", "server"]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What all sessions share."""
+    """What all sessions share.
+
+    Attributes:
+        ears: The recogniser.
+        voice: The voice.
+        brain: The language model.
+        metrics: Counters.
+        limits: What one client may ask.
+        denoiser: Noise suppression, where there is one.
+        speculate: Whether replies are prepared while the end of a turn is only likely.
+    """
 
     ears: Engine[EarsInput, EarsOutput]
     voice: Engine[VoiceInput, VoiceOutput]
@@ -26,6 +36,7 @@ class Services:
     metrics: Metrics
     limits: Limits
     denoiser: Engine[EarsInput, Int16Array] | None = None
+    speculate: bool = True
 
 
 class Transport(Protocol):

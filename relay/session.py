@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Collection, Coroutine
+from typing import Any, Literal, TypeAlias
 
 from relay.audio import BYTES_PER_SAMPLE, RATE_HZ, Format
 from relay.brains import Dialogue
 from relay.channel import Channel, ChannelFull
 from relay.errors import AudioTooFast, BadEvent, RelayError, SlowReader, StageFailed, shown
-from relay.events import Message
+from relay.events import Message, Piece
 from relay.metrics import StageClock
 from relay.out_of_band import OutOfBand
-from relay.reply import FALLBACKS, Reply, once, prompt
+from relay.reply import FALLBACKS, Reply, once
 from relay.services import Recorder, Services, Transport
+from relay.speculation import Speculation
+from relay.stages.speak import Voice
 from relay.turn import (
     CancelAsked,
+    DropPrepared,
     Event,
     Policy,
+    PrepareReply,
     ReplyEnded,
     ResponseAsked,
     StartReply,
@@ -89,6 +94,8 @@ class Session:
         self._asked: ResponseParams | None = None
         self._reply: Reply | None = None
         self._old_replies: deque[Reply] = deque(maxlen=_OLD_REPLIES)
+        self._speculation: Speculation | None = None
+        self._in_dialogue: set[asyncio.Task[None]] = set()  # its caches are one reply's at a time
         self._dialogue: Dialogue
         self._tasks: asyncio.TaskGroup
 
@@ -109,6 +116,8 @@ class Session:
                     await self._receive()
                     if self._reply is not None:
                         self._reply.stop(barge_in=False)
+                    if self._speculation is not None:
+                        self._speculation.drop()
                     self._beside.stop()
                     for task in background:
                         task.cancel()
@@ -239,8 +248,19 @@ class Session:
             match action:
                 case StopReply(barge_in=barge_in):
                     self._stop_reply(barge_in=barge_in)
-                case StartReply(turn_id=turn_id, asked=asked):
-                    self._start_reply(turn_id, asked=asked, nudge=isinstance(event, TimedOut))
+                case StartReply():
+                    self._start_reply(action, nudge=isinstance(event, TimedOut))
+                case PrepareReply(text=text):
+                    basis = self._protocol.basis_after(text)
+                    self._speculation = Speculation(
+                        basis,
+                        self._dialogue,
+                        self._services.voice,
+                        after=tuple(self._in_dialogue),
+                        spawn=self._spawn_in_dialogue,
+                    )
+                case DropPrepared(went_on=went_on):
+                    self._end_speculation("continued" if went_on else "stale")
         return self._state
 
     def _is_quiet(self) -> bool:
@@ -253,15 +273,28 @@ class Session:
             self._stepped.clear()
             await self._stepped.wait()
 
-    def _start_reply(self, turn_id: int, *, asked: bool, nudge: bool) -> None:
-        params, self._asked = (self._asked, None) if asked else (None, self._asked)
-        user_turn = self._user.take_turn(turn_id)
-        before = self._reply
-        if before is not None:
-            self._old_replies.append(before)
+    def _spawn_in_dialogue(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._in_dialogue.add(task)
+        task.add_done_callback(self._in_dialogue.discard)
+        return task
+
+    def _end_speculation(self, outcome: Literal["committed", "stale", "continued"]) -> None:
+        """The speculation is no longer one; unless it becomes a reply, nothing stays of it."""
+        speculation, self._speculation = self._speculation, None
+        if speculation is not None:
+            self._services.metrics.speculations.labels(outcome).inc()
+            if outcome != "committed":
+                speculation.drop()
+
+    def _start_reply(self, start: StartReply, *, nudge: bool) -> None:
+        params, self._asked = (self._asked, None) if start.asked else (None, self._asked)
+        user_turn = self._user.take_turn(start.turn_id)
+        if self._reply is not None:
+            self._old_replies.append(self._reply)
         relay = self._protocol.config.relay
         reply = self._reply = Reply(
-            turn_id,
+            start.turn_id,
             self._protocol.begin_response(params),
             (user_turn and user_turn.clock) or StageClock(),
             heard_s=user_turn.audio_s if user_turn else 0.0,
@@ -271,18 +304,33 @@ class Session:
             on_audio=self._on_audio,
         )
         failure = user_turn.failure if user_turn else None
-        reply.task = self._tasks.create_task(self._run_reply(reply, before, failure, nudge=nudge))
+        speculation = self._speculation if start.prepared and failure is None else None
+        if speculation is not None and speculation.can_answer(reply.response.basis()):
+            self._end_speculation("committed")
+            reply.task = self._spawn_in_dialogue(self._follow(reply, speculation.pieces(), speculation.voice))
+            speculation.become(reply.task)
+        else:
+            self._end_speculation("stale")
+            after = tuple(self._in_dialogue)
+            reply.task = self._spawn_in_dialogue(self._run_reply(reply, after, failure, nudge=nudge))
 
-    async def _run_reply(self, reply: Reply, before: Reply | None, failure: StageFailed | None, *, nudge: bool) -> None:
-        if before is not None and before.task is not None:  # the dialogue's caches are one reply's at a time
-            await asyncio.wait([before.task])
-        response = reply.response
+    async def _run_reply(
+        self, reply: Reply, after: Collection[asyncio.Task[None]], failure: StageFailed | None, *, nudge: bool
+    ) -> None:
+        if after:
+            await asyncio.wait(after)
+        basis = reply.response.basis()
         if failure is not None:
             pieces = once(FALLBACKS["ears"])
         else:
-            messages = [*prompt(response), *([Message("user", _NUDGE)] if nudge else [])]
-            pieces = self._dialogue.reply(messages, max_tokens=response.max_output_tokens, tools=response.tools)
-        voice = self._services.voice if "audio" in response.output_modalities else None
+            messages = [*basis.messages, *([Message("user", _NUDGE)] if nudge else [])]
+            pieces = self._dialogue.reply(messages, max_tokens=basis.max_tokens, tools=basis.tools)
+        await self._follow(reply, pieces, self._services.voice if basis.speaks else None, failure)
+
+    async def _follow(
+        self, reply: Reply, pieces: AsyncIterator[Piece], voice: Voice | None, failure: StageFailed | None = None
+    ) -> None:
+        """Makes a reply of a brain's stream, and counts it."""
         await reply.run(pieces, voice, failure=failure)
         metrics = self._services.metrics
         metrics.replies.labels("completed" if reply.error is None else "failed").inc()

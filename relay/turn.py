@@ -21,6 +21,22 @@ class UserStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class UserPaused:
+    """The user, in the middle of a turn, has fallen silent for as long as people do who have finished.
+
+    Attributes:
+        text: What has been heard of the turn. A pause in which more is recognised is announced again.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserResumed:
+    """The pause was none: the user goes on with the turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class UserStopped:
     """The user's turn ended; `discarded` when the client cleared its audio."""
 
@@ -57,7 +73,17 @@ class ReplyEnded:
     turn_id: int
 
 
-Event: TypeAlias = UserStarted | UserStopped | Transcribed | ResponseAsked | TimedOut | CancelAsked | ReplyEnded
+Event: TypeAlias = (
+    UserStarted
+    | UserPaused
+    | UserResumed
+    | UserStopped
+    | Transcribed
+    | ResponseAsked
+    | TimedOut
+    | CancelAsked
+    | ReplyEnded
+)
 
 # -------------------------------------------------------------------------------------------------------------- actions
 
@@ -75,13 +101,36 @@ class StopReply:
 
 @dataclass(frozen=True, slots=True)
 class StartReply:
-    """A reply gets the floor. `asked`: by the client, with parameters of its own."""
+    """A reply gets the floor.
+
+    Attributes:
+        turn_id: The turn that it answers.
+        asked: By the client, with parameters of its own.
+        prepared: What was prepared for this turn may become the reply, if it answers what was said in the end.
+    """
 
     turn_id: int
     asked: bool
+    prepared: bool = False
 
 
-Action: TypeAlias = StopReply | StartReply
+@dataclass(frozen=True, slots=True)
+class PrepareReply:
+    """The beginning of a reply to what has been heard may be made, unheard. There is never more than one."""
+
+    turn_id: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropPrepared:
+    """What was prepared will not be needed. `went_on`: the user spoke on; else it answers something else."""
+
+    turn_id: int
+    went_on: bool
+
+
+Action: TypeAlias = StopReply | StartReply | PrepareReply | DropPrepared
 
 # -------------------------------------------------------------------------------------------------------------- machine
 
@@ -118,6 +167,7 @@ class TurnState:
         due: The reply that is owed and begins when nothing stands in its way.
         floor: The turn whose reply may be heard, if any; stays after its end, while it may be playing.
         replying: Whether that reply is still being made.
+        prepared: The turn to which a reply is being prepared unheard, if any.
     """
 
     last_id: int = 0
@@ -126,6 +176,7 @@ class TurnState:
     due: Due | None = None
     floor: int | None = None
     replying: bool = False
+    prepared: int | None = None
 
     @property
     def is_quiet(self) -> bool:
@@ -140,9 +191,19 @@ def step(state: TurnState, event: Event, policy: Policy) -> tuple[TurnState, tup
         case UserStarted(manual=manual):
             if state.utterance is None:
                 turn_id = state.last_id + 1
-                state = replace(state, last_id=turn_id, utterance=turn_id)
+                state, actions = _drop(replace(state, last_id=turn_id, utterance=turn_id), went_on=True)
                 if policy.interrupt_response and not manual:
-                    state, actions = _stop(state, barge_in=True)
+                    state, stopped = _stop(state, barge_in=True)
+                    actions += stopped
+        case UserPaused(text=text):
+            turn = state.utterance
+            if turn is not None and _may_prepare(state, policy):
+                state, actions = _drop(state, went_on=False)
+                state = replace(state, prepared=turn)
+                actions += (PrepareReply(turn, text),)
+        case UserResumed():
+            if state.prepared is not None and state.prepared == state.utterance:
+                state, actions = _drop(state, went_on=True)
         case UserStopped(discarded=discarded):
             if state.utterance is not None:
                 hearing = state.hearing if discarded else state.hearing | {state.utterance}
@@ -166,8 +227,9 @@ def step(state: TurnState, event: Event, policy: Policy) -> tuple[TurnState, tup
         case ReplyEnded(turn_id=turn_id):
             if turn_id == state.floor:
                 state = replace(state, replying=False)
+    state, outdated = _drop_outdated(state)
     state, started = _start_due(state)
-    return state, actions + started
+    return state, actions + outdated + started
 
 
 def _start_due(state: TurnState) -> tuple[TurnState, tuple[Action, ...]]:
@@ -175,7 +237,32 @@ def _start_due(state: TurnState) -> tuple[TurnState, tuple[Action, ...]]:
     due = state.due
     if due is None or state.replying or state.hearing or (state.utterance is not None and not due.asked):
         return state, ()
-    return replace(state, due=None, floor=due.turn_id, replying=True), (StartReply(due.turn_id, due.asked),)
+    is_prepared = state.prepared == due.turn_id
+    state, dropped = (replace(state, prepared=None), ()) if is_prepared else _drop(state, went_on=False)
+    state = replace(state, due=None, floor=due.turn_id, replying=True)
+    return state, (*dropped, StartReply(due.turn_id, due.asked, is_prepared))
+
+
+def _may_prepare(state: TurnState, policy: Policy) -> bool:
+    """Whether the turn being spoken will be answered by itself, and all that was said before it is known."""
+    asked = state.due is not None and state.due.asked
+    return policy.create_response and not state.hearing and not state.replying and not asked
+
+
+def _drop_outdated(state: TurnState) -> tuple[TurnState, tuple[Action, ...]]:
+    """Drops what was prepared for a turn that will not be answered, or is answered as the client asks."""
+    due = state.due
+    if due is not None and due.turn_id == state.prepared and not due.asked:
+        return state, ()
+    if state.prepared == state.utterance or state.prepared in state.hearing:
+        return state, ()
+    return _drop(state, went_on=False)
+
+
+def _drop(state: TurnState, *, went_on: bool) -> tuple[TurnState, tuple[Action, ...]]:
+    if state.prepared is None:
+        return state, ()
+    return replace(state, prepared=None), (DropPrepared(state.prepared, went_on),)
 
 
 def _stop(state: TurnState, *, barge_in: bool) -> tuple[TurnState, tuple[Action, ...]]:

@@ -15,11 +15,11 @@ from relay.engine.ears import EarsOutput
 from relay.errors import BadEvent, StageFailed
 from relay.idle import IdleTimer
 from relay.metrics import StageClock
-from relay.phrase import goes_on
+from relay.phrase import goes_on, may_be_end, same_words
 from relay.services import Recorder, Services
 from relay.stages.hear import TurnAudio, hear
 from relay.stages.listen import NO_AUDIO, Intake, Speech, input_ms
-from relay.turn import Event, TimedOut, Transcribed, TurnState, UserStarted, UserStopped
+from relay.turn import Event, TimedOut, Transcribed, TurnState, UserPaused, UserResumed, UserStarted, UserStopped
 from relay.wire.config import SessionConfig
 from relay.wire.realtime import RealtimeProtocol
 
@@ -46,6 +46,7 @@ class UserTurn:
         partial: What was shown of it last.
         told_chars: How much of its transcript the client has been sent.
         told_words: How many of its words.
+        paused_after: What had been heard of it when a likely end was told, while the silence lasts.
     """
 
     item_id: str
@@ -56,6 +57,12 @@ class UserTurn:
     partial: EarsOutput | None = None
     told_chars: int = 0
     told_words: int = 0
+    paused_after: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What has been heard of it while it is spoken."""
+        return "" if self.partial is None else f"{self.partial.stable} {self.partial.unstable}".strip()
 
 
 class UserSide:
@@ -154,6 +161,7 @@ class UserSide:
                 case Speech(pcm=pcm):
                     if self._turn_id is not None:
                         await self._to_ears.put(TurnAudio(self._turn_id, pcm))
+                        self._watch_pause()
                 case Started():
                     self._begin_turn(found)
                 case Ended():
@@ -223,7 +231,8 @@ class UserSide:
             if output != user_turn.partial:
                 user_turn.partial = output
                 if turn_id == self._turn_id:
-                    self._wait_for_more(f"{output.stable} {output.unstable}")
+                    self._wait_for_more(user_turn.text)
+                    self._watch_pause()
                 if self._protocol.config.type == "transcription":
                     self._tell(user_turn, output)
                 self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
@@ -251,6 +260,20 @@ class UserSide:
         if detection is not None and detection.type == "semantic_vad":
             silence_ms = _HESITANT_MS if goes_on(text) else _FINISHED_MS
             self._intake.wait(silence_ms[detection.eagerness])
+
+    def _watch_pause(self) -> None:
+        """Tells when the turn being spoken has likely ended, and when it has not."""
+        if self._turn_id is None or not self._intake.in_utterance or not self._services.speculate:
+            return
+        user_turn, silence_ms = self._turns[self._turn_id], self._intake.silence_ms
+        text, told = user_turn.text, user_turn.paused_after
+        if not silence_ms:
+            user_turn.paused_after = None
+            if told is not None:
+                self._on_event(UserResumed())
+        elif may_be_end(text, silence_ms) and (told is None or not same_words(text, told)):
+            user_turn.paused_after = text
+            self._on_event(UserPaused(text))
 
     def _on_deaf(self, turn_id: int, error: StageFailed) -> None:
         log.warning("turn %d: %s", turn_id, error)

@@ -83,11 +83,15 @@ def test_serve_takes_flags_then_environment_then_defaults() -> None:
 @pytest.mark.parametrize("flag", SERVE_FLAGS, ids=lambda flag: flag.name)
 def test_every_flag_of_serve_has_its_variable(flag: object) -> None:
     assert isinstance(flag, type(SERVE_FLAGS[0]))
+    if flag.negation is not None:
+        for text, argument in (("1", flag.name), ("0", flag.negation)):
+            assert settings([], {flag.variable: text})[flag.dest] == settings([f"--{argument}"], {})[flag.dest]
+        return
     text = flag.choices[-1] if flag.choices else "7"
     assert settings([], {flag.variable: text})[flag.dest] == settings([f"--{flag.name}", text], {})[flag.dest]
 
 
-@pytest.mark.parametrize(("name", "value"), [("RELAY_PORT", "eighty"), ("RELAY_DEVICE", "abacus")])
+@pytest.mark.parametrize(("name", "value"), [("RELAY_PORT", "eighty"), ("RELAY_DEVICE", "abacus"), ("RELAY_SPECULATE", "yes")])
 def test_a_bad_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=name):
         settings([], {name: value})

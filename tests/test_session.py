@@ -76,12 +76,13 @@ class Stand:
     limits: Limits = field(default_factory=Limits)
     read_delay_s: float = 0.0
     denoiser: Any = None
+    speculate: bool = True
 
     @contextlib.asynccontextmanager
     async def call(self, **session: Any) -> AsyncIterator[Caller]:
         transport = MemoryTransport(self.read_delay_s)
         models = (cast(Any, self.ears), cast(Any, self.voice), cast(Any, self.brain))
-        services = Services(*models, Metrics(), self.limits, self.denoiser)
+        services = Services(*models, Metrics(), self.limits, self.denoiser, self.speculate)
         running = Session(transport, RealtimeProtocol(), services)
         task = asyncio.create_task(running.run())
         caller = Caller(transport, running, services)
@@ -221,7 +222,7 @@ def test_truncate_after_the_response_is_done() -> None:
 )
 def test_a_failing_brain_is_heard_and_named_and_the_session_goes_on(script: list[Any], said: str) -> None:
     async def main() -> None:
-        stand = Stand(FakeEars(["hello", "again"]), FakeBrain([script, ["Fine."]]))
+        stand = Stand(FakeEars(["hello", "again"]), FakeBrain([script, ["Fine."]]), speculate=False)
         async with stand.call() as caller:
             await caller.say_one_turn()
             first = await caller.done()
@@ -242,6 +243,7 @@ def test_a_failing_voice_or_recogniser_ends_the_response_and_the_session_goes_on
             FakeEars([RuntimeError("microphone on fire"), "hello", "again", "more"]),
             FakeBrain([["One two three."], ["Never heard."], ["Four."]]),
             FakeVoice(),
+            speculate=False,
         )
         async with stand.call(audio={"input": {"transcription": {"model": "relay"}}}) as caller:
             await caller.say_one_turn()

@@ -75,7 +75,9 @@ class RelayServer:
                 denoise_runner = DenoiseRunner(config.noise_suppression, max_slots=ears_runner.max_slots)
                 denoiser = await stack.enter_async_context(Engine(denoise_runner, name="denoise"))
                 self.metrics.denoiser_delay.set(denoise_runner.delay_samples / EARS_RATE_HZ)
-            self._services = Services(ears, voice, brain, self.metrics, config.limits, denoiser)
+            self._services = Services(
+                ears, voice, brain, self.metrics, config.limits, denoiser, speculate=config.speculates
+            )
             self._seats = Seats(min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots))
             context = self._tls()
             try:

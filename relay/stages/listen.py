@@ -75,6 +75,11 @@ class Intake:
         """Whether there is audio that a commit would end."""
         return self._in_manual if self._endpointer is None else self._endpointer.in_utterance
 
+    @property
+    def silence_ms(self) -> int:
+        """How long the speaker has been silent within an utterance; 0 outside one, and where the client ends turns."""
+        return 0 if self._endpointer is None else self._endpointer.silence_ms
+
     def seconds_of(self, data: bytes) -> float:
         """How long audio in the client's format lasts."""
         return len(data) / (BYTES_PER_SAMPLE[self._form] * RATE_HZ[self._form])

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
 
 from relay.channel import Channel
-from relay.engine.engine import Engine
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import EngineBusy, StageFailed
 
 
+class Voice(Protocol):
+    """What `speak` needs of a voice: `Engine[VoiceInput, VoiceOutput]`, or what stands before one."""
+
+    def slot(self) -> AbstractAsyncContextManager[int]:
+        """A slot with fresh state for as long as the block runs. Raises EngineBusy when none is free."""
+        ...
+
+    async def step(self, slot: int, x: VoiceInput) -> VoiceOutput:
+        """Steps one slot; see `VoiceInput`."""
+        ...
+
+
 async def speak(
     words: Channel[str],
-    voice: Engine[VoiceInput, VoiceOutput],
+    voice: Voice,
     out: Callable[[VoiceOutput], Awaitable[None]],
     *,
     speed: float = 1.0,
@@ -44,7 +57,7 @@ async def _next_text(words: Channel[str], *, wait: bool) -> tuple[str, bool]:
     return "".join(ready), words.is_finished
 
 
-async def _step(voice: Engine[VoiceInput, VoiceOutput], slot: int, x: VoiceInput) -> VoiceOutput:
+async def _step(voice: Voice, slot: int, x: VoiceInput) -> VoiceOutput:
     try:
         return await voice.step(slot, x)
     except Exception as error:

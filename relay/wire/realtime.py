@@ -11,8 +11,10 @@ from typing import Literal
 
 from relay.audio import BYTES_PER_SAMPLE
 from relay.errors import BadEvent, UsageError
+from relay.events import Message
 from relay.wire import client_events as cl
 from relay.wire import server_events as ev
+from relay.wire.basis import Basis, basis_of, resolved
 from relay.wire.commands import (
     AudioAppended,
     CancelRequested,
@@ -36,6 +38,7 @@ from relay.wire.config import (
     parse_voice,
     updated,
 )
+from relay.wire.context import truncated
 from relay.wire.conversation import Conversation, accepted
 from relay.wire.notices import InputNotices
 from relay.wire.outbox import NewId, Outbox, id_source
@@ -314,6 +317,12 @@ class RealtimeProtocol(InputNotices):
         else:
             self._response = response
         return response
+
+    def basis_after(self, text: str) -> Basis:
+        """What a response would be made from if it began now and the user had said `text` before; begins none."""
+        config = self._config
+        context = truncated([*self.conversation.messages(), Message("user", text)], config.truncation)
+        return basis_of(resolved(ResponseParams(), config), context, speed=config.speed)
 
     def item_truncated(self, item_id: str, audio_end_ms: int, heard_text: str) -> None:
         """Cuts an assistant's item to what was heard and tells the client. Nothing if it deleted the item meanwhile."""

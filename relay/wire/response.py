@@ -9,8 +9,9 @@ from msgspec import UNSET
 
 from relay.audio import Format
 from relay.errors import UsageError
-from relay.events import CallDelta, Message, ToolOffer
+from relay.events import CallDelta, Message
 from relay.wire import response_events as ev
+from relay.wire.basis import Basis, basis_of, resolved
 from relay.wire.binary import AudioFrame, encode_audio
 from relay.wire.commands import ResponseParams, Usage
 from relay.wire.config import RelayOptions, SessionConfig
@@ -21,7 +22,6 @@ from relay.wire.output import CallOutput, MessageOutput, Place
 from relay.wire.server_events import RateLimitsUpdated
 from relay.wire.session_object import format_to_wire
 from relay.wire.shown import response_error, usage_object
-from relay.wire.tools import offer
 from relay.wire.types import MAX_ID_CHARS, Item, ItemReference, ItemStatus, Modality
 
 Status = Literal["completed", "cancelled", "failed", "incomplete"]
@@ -64,21 +64,7 @@ class Response:
     ) -> None:
         self.id = outbox.new_id("resp")
         self.item_id = outbox.new_id("item")
-        self.params = ResponseParams(
-            instructions=config.instructions if params.instructions is None else params.instructions,
-            output_modalities=params.output_modalities or config.output_modalities,
-            conversation=params.conversation,
-            input=params.input,
-            metadata=params.metadata,
-            max_output_tokens=params.max_output_tokens or config.max_output_tokens or "inf",
-            voice=params.voice or config.voice,
-            output_format=params.output_format or config.output_format,
-            tools=config.tools if params.tools is None else params.tools,
-            tool_choice=config.tool_choice if params.tool_choice is None else params.tool_choice,
-            parallel_tool_calls=(
-                config.parallel_tool_calls if params.parallel_tool_calls is None else params.parallel_tool_calls
-            ),
-        )
+        self.params = resolved(params, config)
         self.output_modalities: tuple[Modality, ...] = params.output_modalities or config.output_modalities
         self.output_format: Format = params.output_format or config.output_format
         self.speed = config.speed
@@ -118,17 +104,9 @@ class Response:
         """Whether its message may still grow."""
         return not self.muted and (self._message is None or self._message.item is None)
 
-    @property
-    def max_output_tokens(self) -> int | None:
-        """Upper bound of its length; None for none."""
-        limit = self.params.max_output_tokens
-        return limit if isinstance(limit, int) else None
-
-    @property
-    def tools(self) -> ToolOffer | None:
-        """What the language model may call."""
-        params = self.params
-        return offer(params.tools or (), params.tool_choice or "auto", params.parallel_tool_calls)
+    def basis(self) -> Basis:
+        """What it is made from, as things are now."""
+        return basis_of(self.params, self.context(), speed=self.speed)
 
     def context(self) -> list[Message]:
         """What it answers: the conversation as it is now, or the input that the client gave in its place."""

@@ -310,8 +310,8 @@ def test_a_response_is_asked_for_with_all_its_parameters(protocol: RealtimeProto
     shown = events(protocol)[0]["response"]
     assert shown["audio"]["output"] == {"format": {"type": "audio/pcmu"}, "voice": "v"}
     assert shown["max_output_tokens"] == 9
-    assert response.max_output_tokens == 9
-    assert response.tools == ToolOffer((Tool("f", "Does it."),), only="f", parallel=False)
+    assert response.basis().max_tokens == 9
+    assert response.basis().tools == ToolOffer((Tool("f", "Does it."),), only="f", parallel=False)
     assert response.context() == [
         Message("user", "Hello"),
         Message("assistant", "Hi"),

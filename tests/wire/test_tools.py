@@ -46,7 +46,7 @@ def offered(protocol: RealtimeProtocol, **settings: Any) -> ToolOffer | None:
     (command,) = send(protocol, type="response.create", response=settings)
     response = protocol.begin_response(command.params)
     response.finish()
-    return response.tools
+    return response.basis().tools
 
 
 def test_tools_of_the_session_and_of_a_response(protocol: RealtimeProtocol) -> None:
