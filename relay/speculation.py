@@ -69,12 +69,12 @@ class HeldVoice:
             if self._uses or self._error is not None:
                 return
             text = "".join(words)
+            self._fed_words += len(text.split())
             try:
                 output = await self._voice.step(self._slot, VoiceInput(text, final, self._speed))
             except Exception as error:
                 self._error = error
                 return
-            self._fed_words += len(text.split())
             self._held.append(output)
             self.held_samples += len(output.pcm)
 
@@ -92,16 +92,17 @@ class HeldVoice:
         """What is held, then what the voice makes. Raises what the voice raises."""
         if self._uses > 1:
             return await self._voice.step(slot, x)
+        words = x.text.split()
+        self._unfed += "".join(f" {word}" for word in words[max(self._fed_words - self._given_words, 0) :])
+        self._given_words += len(words)
+        if self._held:
+            return self._next_held(all_given=x.final)
         async with self._one_step:
             if self._error is not None:
                 raise self._error
-            words = x.text.split()
-            unfed = words[max(self._fed_words - self._given_words, 0) :]
-            self._unfed += "".join(f" {word}" for word in unfed)
-            self._given_words += len(words)
             if self._held:
                 return self._next_held(all_given=x.final)
-            if self._ended:
+            if self._ended or (self._given_words < self._fed_words and not x.final):
                 return VoiceOutput(NO_AUDIO, final=x.final)
             text, self._unfed = self._unfed, ""
             return await self._voice.step(slot, replace(x, text=text))
@@ -216,6 +217,9 @@ class Speculation:
                 # What follows the text, calls or the end, is left to the reply.
                 if not is_text or count >= MAX_WORDS or self._has_enough_audio or self._reader is not None:
                     break
+            else:
+                if self._voice is not None:
+                    await self._voice.feed(splitter.end(), final=True)
         except Exception as error:
             self._error = error
         finally:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import zlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,27 @@ class FakeVoice:
 
 
 @dataclass
+class WordwiseVoice(FakeVoice):
+    """Speaks one word a step."""
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[int]:
+        async with super().slot():
+            slot = max(self._waiting, default=0) + 1
+            self._waiting[slot] = []
+            yield slot
+
+    def __post_init__(self) -> None:
+        self._waiting: dict[int, list[str]] = {}
+
+    async def step(self, slot: int, x: VoiceInput, *, deadline_s: float = 0.0) -> VoiceOutput:
+        waiting = self._waiting[slot]
+        waiting += x.text.split()
+        output = await super().step(slot, replace(x, text=waiting.pop(0) if waiting else ""))
+        return replace(output, final=x.final and not waiting)
+
+
+@dataclass
 class FakeBrain:
     """Answers with the scripts' pieces in turn: a float is a pause in seconds, an exception is raised."""
 
@@ -101,9 +123,21 @@ class FakeBrain:
     async def __aexit__(self, *exc: object) -> None:
         return None
 
+    def script_for(self, messages: Sequence[Message]) -> Sequence[Piece | float | Exception]:
+        return self.scripts.pop(0)
+
     @contextlib.asynccontextmanager
     async def dialogue(self) -> AsyncIterator[FakeDialogue]:
         yield FakeDialogue(self)
+
+
+@dataclass
+class ConsistentBrain(FakeBrain):
+    """Gives the same script to the same question, whenever it is asked."""
+
+    def script_for(self, messages: Sequence[Message]) -> Sequence[Piece | float | Exception]:
+        question = repr([(message.role, message.text) for message in messages])  # the ids of calls are random
+        return self.scripts[zlib.crc32(question.encode()) % len(self.scripts)]
 
 
 class FakeDialogue:
@@ -127,7 +161,7 @@ class FakeDialogue:
         self._is_replying = True
         self._brain.running += 1
         try:
-            for piece in self._brain.scripts.pop(0):
+            for piece in self._brain.script_for(messages):
                 if isinstance(piece, float):
                     await asyncio.sleep(piece)
                 elif isinstance(piece, Exception):

@@ -91,7 +91,9 @@ def test_every_flag_of_serve_has_its_variable(flag: object) -> None:
     assert settings([], {flag.variable: text})[flag.dest] == settings([f"--{flag.name}", text], {})[flag.dest]
 
 
-@pytest.mark.parametrize(("name", "value"), [("RELAY_PORT", "eighty"), ("RELAY_DEVICE", "abacus"), ("RELAY_SPECULATE", "yes")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("RELAY_PORT", "eighty"), ("RELAY_DEVICE", "abacus"), ("RELAY_SPECULATE", "yes")]
+)
 def test_a_bad_variable_is_named(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=name):
         settings([], {name: value})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.phrase import goes_on
+from relay.phrase import FINISHED_MS, HESITANT_MS, goes_on, may_be_end, same_words
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,16 @@ def test_unfinished(text: str) -> None:
 )
 def test_finished(text: str) -> None:
     assert not goes_on(text)
+
+
+def test_a_pause_may_be_an_end_once_there_are_words_and_later_after_unfinished_ones() -> None:
+    assert not may_be_end("", 10_000)
+    assert [may_be_end("turn the light on", ms) for ms in (FINISHED_MS - 20, FINISHED_MS)] == [False, True]
+    assert [may_be_end("turn on the", ms) for ms in (FINISHED_MS, HESITANT_MS)] == [False, True]
+
+
+def test_the_same_words_are_the_same_whatever_they_look_like() -> None:
+    assert same_words("Where are you from?", "where are  you from")
+    assert same_words("", " ... ")
+    assert not same_words("where are you", "where are you from")
+    assert not same_words("i scream", "iscream")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.turn import (
     Action,
     CancelAsked,
+    DropPrepared,
     Event,
     Policy,
+    PrepareReply,
     ReplyEnded,
     ResponseAsked,
     StartReply,
@@ -17,6 +21,8 @@ from relay.turn import (
     TimedOut,
     Transcribed,
     TurnState,
+    UserPaused,
+    UserResumed,
     UserStarted,
     UserStopped,
     step,
@@ -24,6 +30,8 @@ from relay.turn import (
 
 EVENTS = st.one_of(
     st.builds(UserStarted, manual=st.booleans()),
+    st.builds(UserPaused, text=st.sampled_from(["yes", "no"])),
+    st.just(UserResumed()),
     st.builds(UserStopped, discarded=st.booleans()),
     st.builds(Transcribed, turn_id=st.integers(0, 12), empty=st.booleans()),
     st.just(ResponseAsked()),
@@ -54,7 +62,7 @@ def test_invariants(events: list[Event], policy: Policy) -> None:
             if isinstance(action, StartReply):
                 assert not before.replying or StopReply in map(type, actions) or isinstance(event, ReplyEnded)
                 sounding = action.turn_id
-            else:
+            elif isinstance(action, StopReply):
                 assert action.turn_id == sounding, "only the reply that has the floor is stopped"
                 sounding = None
         assert state.floor == sounding
@@ -64,6 +72,66 @@ def test_invariants(events: list[Event], policy: Policy) -> None:
         assert state.utterance not in state.hearing
         if state.due is not None:  # what is owed waits for something that will come
             assert state.replying or state.hearing or state.utterance is not None
+
+
+@given(st.lists(EVENTS, max_size=40), POLICIES)
+def test_what_is_prepared_is_used_or_dropped_once(events: list[Event], policy: Policy) -> None:
+    state = TurnState()
+    prepared: int | None = None
+    for event in events:
+        before = state
+        state, actions = step(state, event, policy)
+        for action in actions:
+            match action:
+                case PrepareReply(turn_id=turn_id):
+                    assert prepared is None
+                    assert turn_id == state.utterance
+                    assert policy.create_response
+                    assert not before.replying
+                    assert not before.hearing
+                    prepared = turn_id
+                case DropPrepared(turn_id=turn_id):
+                    assert turn_id == prepared
+                    prepared = None
+                case StartReply(turn_id=turn_id, asked=asked, prepared=is_prepared):
+                    assert is_prepared == (prepared == turn_id)
+                    assert not (is_prepared and asked)
+                    assert prepared in (None, turn_id), "the brain makes one reply at a time"
+                    prepared = None
+        assert state.prepared == prepared
+        assert prepared is None or not state.replying
+        waited_for = {state.utterance, *state.hearing, *([state.due.turn_id] if state.due else [])}
+        assert prepared is None or prepared in waited_for
+
+
+@given(st.lists(EVENTS, max_size=40), POLICIES)
+def test_preparing_changes_nothing_else(events: list[Event], policy: Policy) -> None:
+    state, said = play(events, policy)
+    plain_state, plain_said = play([e for e in events if not isinstance(e, UserPaused | UserResumed)], policy)
+    assert replace(state, prepared=None) == plain_state
+    shown = [a for a in said if not isinstance(a, PrepareReply | DropPrepared)]
+    assert [replace(a, prepared=False) if isinstance(a, StartReply) else a for a in shown] == plain_said
+
+
+def test_a_pause_that_is_the_end_is_answered_with_what_was_prepared() -> None:
+    paused: list[Event] = [UserStarted(), UserPaused("yes")]
+    ended: list[Event] = [UserStopped(), Transcribed(1, empty=False)]
+    prepare, start = PrepareReply(1, "yes"), StartReply(1, asked=False, prepared=True)
+    assert play([*paused, *ended])[1] == [prepare, start]
+    # More is recognised in the pause.
+    again = [prepare, DropPrepared(1, went_on=False), PrepareReply(1, "yes please"), start]
+    assert play([*paused, UserPaused("yes please"), *ended])[1] == again
+    # The user goes on, in the same turn or in another.
+    went_on = DropPrepared(1, went_on=True)
+    assert play([*paused, UserResumed(), *ended])[1] == [prepare, went_on, StartReply(1, asked=False)]
+    assert play([*paused, UserStopped(), UserStarted()])[1] == [prepare, went_on]
+    # Nobody will answer it, or not as it was prepared.
+    stale = DropPrepared(1, went_on=False)
+    assert play([*paused, UserStopped(discarded=True)])[1] == [prepare, stale]
+    assert play([*paused, UserStopped(), Transcribed(1, empty=True)])[1] == [prepare, stale]
+    asked = [prepare, stale, StartReply(1, asked=True)]
+    assert play([*paused, UserStopped(), ResponseAsked(), Transcribed(1, empty=False)])[1] == asked
+    assert play(paused, Policy(create_response=False))[1] == []
 
 
 @given(st.lists(EVENTS, max_size=30), POLICIES)
