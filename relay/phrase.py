@@ -7,10 +7,11 @@ import re
 _WORD = re.compile(r"[a-z']+")
 _LETTERS = re.compile(r"[^\W_]+")
 
-FINISHED_MS = 160
-"""Silence after which a speaker whose words sound finished is likely to be: longer than the closure of a stop."""
+FINISHED_MS = 200
+"""Silence after which a speaker whose words sound finished is likely to be: longer than the closure of a stop, and
+long enough for a recogniser to have read the last word."""
 
-HESITANT_MS = 320
+HESITANT_MS = 360
 """The same, after words that ask for others."""
 
 _ARTICLES = "a an the my your our their its every"

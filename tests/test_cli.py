@@ -8,6 +8,7 @@ import pytest
 
 import relay
 from relay.cli import SERVE_FLAGS, build_parser, own_server, run, serve_settings
+from relay.config import ServerConfig
 from relay.errors import UsageError
 
 QUESTION = Path(relay.__file__).parent / "assets" / "question.wav"
@@ -104,6 +105,14 @@ def test_serve_refuses_what_the_server_cannot_do(capsys: pytest.CaptureFixture[s
     assert "--tls-key" in capsys.readouterr().err
     assert run(["serve", "--llm-url", "http://127.0.0.1:1", "--llm-key-env", "UNSET_KEY"], {}) == 2
     assert "UNSET_KEY" in capsys.readouterr().err
+
+
+def test_replies_are_prepared_early_where_that_costs_nothing() -> None:
+    url = "http://127.0.0.1:1"
+    assert ServerConfig().speculates
+    assert not ServerConfig(llm_url=url).speculates
+    assert ServerConfig(llm_url=url, speculate=True).speculates
+    assert not ServerConfig(speculate=False).speculates
 
 
 def test_a_server_of_our_own_has_no_key_and_keeps_the_choice_of_engines() -> None:

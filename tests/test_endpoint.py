@@ -56,3 +56,16 @@ def test_a_click_is_not_speech_and_a_pause_does_not_end_a_turn() -> None:
         Started(43 * FRAME_SAMPLES, 28 * FRAME_SAMPLES),
         Ended(97 * FRAME_SAMPLES, 122 * FRAME_SAMPLES),
     ]
+
+
+@given(FLAGS, SETTINGS)
+def test_silence_counts_from_the_last_speech_of_an_utterance(flags: list[bool], settings: Endpointing) -> None:
+    endpointer = Endpointer(settings)
+    for number, flag in enumerate(flags, 1):
+        endpointer.step(flag)
+        if not endpointer.in_utterance or flag:
+            assert endpointer.silence_ms == 0
+        else:
+            assert endpointer.silence_ms < settings.silence_ms
+            silent = next(n for n, spoken in enumerate(reversed(flags[:number])) if spoken)
+            assert endpointer.silence_ms == silent * FRAME_MS
