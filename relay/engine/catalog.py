@@ -166,8 +166,9 @@ def voice(name: str = "auto") -> Runner[VoiceInput, VoiceOutput]:
 
 
 def listing() -> tuple[Entry[Any], ...]:
-    """Every engine that ships, for `relay models list` and `relay doctor`."""
-    return (*EARS, *VOICES)
+    """Every engine of this version, for `relay models list` and `relay doctor`: not those whose weights do not ship."""
+    entries: tuple[Entry[Any], ...] = (*EARS, *VOICES)
+    return tuple(entry for entry in entries if entry.weights is None or _is_shipped(entry.weights))
 
 
 def _checkpoint(name: str, models_dir: Path | None) -> Path | None:
