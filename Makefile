@@ -48,11 +48,11 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed-run: pyproject.toml $(VENV)/.created
-	$(PIP) --editable '.[$(SET),baseline]'
+	$(PIP) --editable '.[$(SET),baseline,talk]'
 	@touch $@
 
 $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed-run
-	$(PIP) --editable '.[$(SET),baseline,bench]'
+	$(PIP) --editable '.[$(SET),baseline,talk,bench]'
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints-test.txt $(VENV)/.created
