@@ -8,27 +8,24 @@ sound looks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from relay_models.ears import load_weights
 from relay_models.loading import WeightsError, read_config
 from relay_models.phonemes import END_ID, SYMBOLS
 from relay_models.state import StreamState
+from relay_models.stored import load_weights, read_tensors, save_model
 from relay_models.vocoder import FEATURES, MEL_BINS, Vocoder, VocoderConfig
 from relay_models.voice_layers import CausalStack
 from relay_models.voice_plan import POSITIONS, WordTime, padded, positions_of, whole_frames, window_of, word_time
 from relay_models.voice_text import TextEncoder, lengths_of
 
 MODEL_TYPE = "relay_voice"
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +201,8 @@ class Voice(nn.Module):
 
 
 def save_voice(model: Voice, folder: Path) -> None:
-    """Writes config.json and model.safetensors (in the weights' own types) into a folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    """See `stored.save_model`."""
+    save_model(model, model.config.to_dict(), folder)
 
 
 def load_voice(folder: Path) -> Voice:
@@ -217,9 +212,5 @@ def load_voice(folder: Path) -> Voice:
         WeightsError: Files are missing or damaged, or the weights do not fit the config.
     """
     model = Voice(VoiceConfig.from_dict(read_config(folder)))
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except Exception as error:  # the library has exceptions of its own beside OSError
-        raise WeightsError(f"{folder.name}/{WEIGHTS} cannot be read ({error})") from error
-    load_weights(model, tensors)
+    load_weights(model, read_tensors(folder))
     return model.eval()

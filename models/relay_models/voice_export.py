@@ -24,7 +24,8 @@ from torch.export import Dim
 from relay_models.export import dequantized, export_graph
 from relay_models.quantize import BLOCK, PACKED, SCALES, quantize
 from relay_models.state import StreamState
-from relay_models.voice import WEIGHTS, Voice
+from relay_models.stored import WEIGHTS
+from relay_models.voice import Voice
 from relay_models.voice_plan import ENCODE, POSITIONS, SPEAK, STEP_FRAMES
 
 ENCODE_INPUTS, ENCODE_OUTPUTS = ("ids", "places"), ("vectors", "lengths")
