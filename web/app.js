@@ -1,39 +1,16 @@
-// The page: carries events between the connection, the microphone, the loudspeaker, the conversation and the view.
+// The page: what buttons, keys and the address do, and who is told when something changes.
 
-import { InputClock, Microphone, Speaker, loadWorklets, microphoneProblem, soundAllowed } from "./audio.js";
-import { Connection } from "./connection.js";
-import { Conversation, timing } from "./conversation.js";
-import * as protocol from "./protocol.js";
-import { Strip, View } from "./view.js";
+import { Awake } from "./awake.js";
+import { Dialogue } from "./dialogue.js";
+import { Panel } from "./panel.js";
+import { endpoint } from "./protocol.js";
+import { readSettings, withSettings } from "./settings.js";
+import { Sound } from "./sound.js";
+import { Strip } from "./strip.js";
+import { View } from "./view.js";
 
 const TICK_MS = 40;
-const REPORT_EVERY_S = 0.1;
-const START_MS = 500; // a context that may run does so by then
 const HOLD_MS = 300; // a key held longer than this was held to talk, not pressed to toggle
-const INSECURE =
-  "Browsers give the microphone and sound only to pages from https or from localhost, and this page is neither. " +
-  "Typing works. " +
-  "To talk, open the page on the server’s own machine, or start the server with --tls-cert and --tls-key.";
-
-const byId = (id) => document.getElementById(id);
-const view = new View();
-const strip = new Strip();
-const conversation = new Conversation((inputMs) => inputClock.heardAtMs(inputMs));
-
-let target = null; // where to connect
-let connection = null;
-let phase = "idle"; // idle, connecting, open or reconnecting
-let context = null;
-let speaker = null;
-let microphone = null;
-let inputClock = new InputClock();
-let waitingText = ""; // typed before the connection was there
-let askWhenDone = false; // a reply is asked for as soon as the cancelled one has ended
-let reported = { index: 0, frame: 0 };
-
-const show = (turns) => turns.forEach((turn) => view.show(turn));
-
-// ------------------------------------------------------------------------------------------------ connection and state
 
 const LABELS = {
   idle: "Not connected",
@@ -45,283 +22,143 @@ const LABELS = {
   speaking: "Speaking",
 };
 
+const byId = (id) => document.getElementById(id);
+const view = new View();
+const strip = new Strip();
+const sound = new Sound();
+const settings = readSettings(new URLSearchParams(location.search));
+const panel = new Panel(sound, settings);
+const dialogue = new Dialogue(view, sound, settings);
+let target = null; // where to connect
+const awake = new Awake();
+
 function refresh() {
-  const state = phase === "open" ? conversation.activity : phase;
-  const deaf = microphone === null ? "Ready" : microphone.muted ? "Muted" : null;
-  view.setState(state, state === "listening" && deaf ? deaf : LABELS[state]);
-  view.setControls({
-    connected: phase !== "idle",
-    microphone: microphone === null ? "none" : microphone.muted ? "muted" : "open",
-  });
+  const { activity, phase, manual } = dialogue;
+  const microphone = !sound.microphone ? "none" : sound.muted ? "muted" : "open";
+  const deaf = { none: "Ready", muted: manual ? "Ready" : "Muted" }[microphone];
+  view.setState(activity, activity === "listening" && deaf ? deaf : LABELS[activity]);
+  view.setControls({ connected: phase !== "idle", microphone, manual, answering: dialogue.conversation.answering });
+  awake.wanted = phase !== "idle";
 }
 
-function setPhase(next, announcement) {
-  phase = next;
+dialogue.onchange = refresh;
+sound.onchange = () => {
   refresh();
-  view.announce(announcement);
-}
-
-/** Connects; with `talk`, opens the microphone as soon as the server has answered. */
-function start({ talk }) {
-  if (phase !== "idle") return;
-  for (const key of ["server", "microphone", "sound"]) view.clear(key);
-  setPhase("connecting", "Connecting");
-  if (soundAllowed())
-    context = new AudioContext({ latencyHint: "interactive" }); // now: some browsers want a click for it
-  else view.notice("sound", INSECURE);
-  try {
-    connection = new Connection(target.url, new URLSearchParams(location.hash.slice(1)).get("key"));
-  } catch (error) {
-    stopped(`The connection cannot be opened: ${error.message}`);
-    return;
-  }
-  connection.onopen = () => opened(talk);
-  connection.onmessage = (data) =>
-    typeof data === "string" ? received(protocol.parseEvent(data)) : receivedAudio(data);
-  connection.onretry = () => lost("reconnecting", "Connection lost. Reconnecting.");
-  connection.onclosed = (problem) => stopped(problem, { label: "Try again", run: () => start({ talk }) });
-}
-
-async function opened(talk) {
-  if (context && !speaker && !(await openSpeaker())) return;
-  connection.send(protocol.sessionUpdate({ sound: speaker !== null }));
-  for (const { role, id, text } of conversation.history()) connection.send(protocol.messageItem(role, text, id));
-  inputClock = new InputClock();
-  speaker?.restart();
-  reported = { index: 0, frame: 0 };
-  askWhenDone = false;
-  setPhase("open", "Connected");
-  if (talk && speaker && !microphone) openMicrophone();
-  if (waitingText) ask(waitingText);
-  waitingText = "";
-}
-
-/** The connection is over for good. */
-function stopped(problem, action = null) {
-  connection = null;
-  lost("idle", "Not connected");
-  closeSound();
-  if (problem) view.notice("server", problem, action);
-}
-
-function lost(next, announcement) {
-  speaker?.flush(conversation.newestIndex);
-  show(conversation.disconnected());
-  setPhase(next, announcement);
-}
-
-function received(event) {
-  if (!event) return;
-  show(conversation.receive(event));
-  switch (event.type) {
-    case "input_audio_buffer.speech_started":
-      hush();
-      break;
-    case "relay.metrics":
-      showTiming(conversation.turn(event.response_id));
-      break;
-    case "response.output_audio.done":
-      speaker?.end(conversation.turn(event.response_id)?.index);
-      break;
-    case "response.done":
-      ended(event.response);
-      break;
-    case "error":
-      view.notice("error", event.error.message);
-      break;
-    default:
-  }
-  refresh();
-}
-
-function receivedAudio(data) {
-  const frame = protocol.parseAudio(data);
-  if (!frame || !speaker) return;
-  show(conversation.audioReceived(frame.index, performance.now()));
-  speaker.play(frame.index, frame.first, frame.pcm);
-}
-
-function ended(response) {
-  const reply = conversation.turn(response.id);
-  if (!reply) return;
-  speaker?.end(reply.index);
-  if (!speaker && reply.transcript) view.announce(`Relay: ${reply.transcript}`);
-  if (askWhenDone) connection.send(protocol.responseCreate());
-  askWhenDone = false;
-}
-
-// --------------------------------------------------------------------------------------------------------------- sound
-
-/** Makes the loudspeaker ready; says whether the connection still wants it. */
-async function openSpeaker() {
-  const its = { context, connection };
-  const current = () => its.context === context && its.connection === connection;
-  try {
-    await loadWorklets(context);
-  } catch (error) {
-    if (current()) {
-      connection.close();
-      view.notice("sound", `Sound could not be started: ${error.message}`);
-    }
-    return false;
-  }
-  if (!current() || speaker || !connection.open) return false;
-  speaker = new Speaker(context);
-  speaker.onevent = playbackEvent;
-  context.onstatechange = soundStateChanged;
-  setTimeout(soundStateChanged, START_MS);
-  return true;
-}
-
-function closeSound() {
-  microphone?.close();
-  speaker?.close();
-  if (context) {
-    context.onstatechange = null;
-    context.close();
-  }
-  microphone = speaker = context = null;
-  view.clear("suspended");
-  refresh();
-}
-
-function soundStateChanged() {
-  if (!context || context.state === "running") view.clear("suspended");
-  else
-    view.notice("suspended", "The browser holds sound back until you click or press a key.", {
-      label: "Turn sound on",
-      run: wakeSound,
-    });
-}
-
-const wakeSound = () => context?.state !== "running" && context?.resume();
-
-async function openMicrophone() {
-  view.clear("microphone");
-  const its = context;
-  try {
-    const opened = await Microphone.open(its);
-    if (its !== context) return opened.close(); // ended meanwhile
-    microphone = opened;
-  } catch (error) {
-    if (its === context)
-      view.notice("microphone", microphoneProblem(error), { label: "Try again", run: openMicrophone });
-    return;
-  }
-  microphone.onframe = (pcm, level) => {
-    strip.user(level);
-    if (phase !== "open") return;
-    connection.send(pcm);
-    inputClock.sent(performance.now());
-  };
-  microphone.onended = () => {
-    microphone.close();
-    microphone = null;
-    view.notice("microphone", "The microphone was disconnected.", { label: "Try again", run: openMicrophone });
-    refresh();
-  };
-  refresh();
-}
-
-/** Stops what is being said, at once: the user has the floor. */
-function hush() {
-  speaker?.flush(conversation.newestIndex);
-}
-
-function playbackEvent(event) {
-  const { type, index, played, frame, rms } = event;
-  if (type === "onset") {
-    speaker.measureLatency();
-    show(conversation.audible(index, performance.now() + speaker.heardInMs(frame)));
-    showTiming(conversation.reply(index));
-    return;
-  }
-  strip.reply(rms);
-  report(event);
-  if (type === "flushed") show(conversation.cut(index, played));
-  if (type === "finished") setTimeout(() => heardToTheEnd(index, played), speaker.heardInMs(frame));
-}
-
-function heardToTheEnd(index, played) {
-  show(conversation.played(index, played, true));
-  refresh();
-}
-
-/** Tells the server what was played: every 100 ms, and at once when playing stops. */
-function report({ type, index, played, frame }) {
-  const reply = conversation.reply(index);
-  const due =
-    type !== "played" || index !== reported.index || frame - reported.frame >= REPORT_EVERY_S * context.sampleRate;
-  if (!reply || !due) return;
-  reported = { index, frame };
-  connection?.send(protocol.playbackReport(reply.id, played));
-}
-
-function showTiming(reply) {
-  if (reply?.metrics?.stages_ms) view.showTiming(reply, timing(reply.metrics.stages_ms, reply.marks));
-}
-
-let followed = { index: 0, played: 0 };
-
-/** Follows the playback clock: words are lit when they are heard, not when they arrive. */
-function tick() {
-  if (context) strip.draw();
-  const heard = speaker?.heard();
-  if (!heard || (heard.index === followed.index && heard.played === followed.played)) return;
-  followed = heard;
-  show(conversation.played(heard.index, heard.played));
-  refresh();
-}
+  panel.refresh();
+};
+sound.onnotice = (key, text, action) => (text === null ? view.clear(key) : view.notice(key, text, action));
+sound.onframe = (pcm, level, frame) => {
+  strip.user(level);
+  if (!panel.take(pcm, frame)) dialogue.heard(pcm, frame);
+};
+sound.onplayback = (event) => {
+  if (event.type !== "onset") strip.reply(event.rms);
+  dialogue.playback(event);
+};
+panel.onsettings = (changed) => {
+  history.replaceState(null, "", withSettings(location.href, changed));
+  dialogue.settings = changed;
+};
+panel.onclosed = () => {
+  if (dialogue.phase === "idle") sound.stop();
+};
 
 // ------------------------------------------------------------------------------------------------------------ controls
 
-/** Sends what was typed; it interrupts like speech. The next reply can be asked for only when the last has ended. */
-function ask(text) {
-  hush();
-  if (conversation.answering) connection.send(protocol.outputClear());
-  connection.send(protocol.messageItem("user", text));
-  conversation.typed(performance.now());
-  askWhenDone = conversation.replying;
-  if (!askWhenDone) connection.send(protocol.responseCreate());
+function start(talk) {
+  dialogue.start(target.url, new URLSearchParams(location.hash.slice(1)).get("key"), { talk });
 }
 
 function setMuted(muted) {
-  microphone.muted = muted;
+  dialogue.setMuted(muted);
   view.announce(muted ? "Microphone muted" : "Microphone open");
-  refresh();
 }
 
-function pressTalk() {
-  if (phase === "idle") start({ talk: true });
-  else if (!microphone) soundAllowed() ? openMicrophone() : view.notice("sound", INSECURE);
-  else setMuted(!microphone.muted);
-}
-
-byId("talk").onclick = pressTalk;
-byId("end").onclick = () => connection?.close();
+byId("talk").onclick = () => {
+  if (dialogue.phase === "idle") start(true);
+  else if (sound.microphone) setMuted(!sound.muted);
+  else if (sound.allowed()) sound.openMicrophone();
+};
+byId("end").onclick = () => dialogue.end();
+byId("stop").onclick = () => dialogue.stopReply();
 byId("typed").onsubmit = (event) => {
   event.preventDefault();
   const text = byId("text").value.trim();
-  if (!text) return;
   byId("text").value = "";
-  if (phase === "open") return ask(text);
-  waitingText = `${waitingText}\n${text}`.trim();
-  start({ talk: false });
+  if (text && !dialogue.ask(text)) start(false);
 };
+
+// ----------------------------------------------------------------------------------------------------------- downloads
+
+function save(name, parts, type) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob(parts, { type }));
+  link.download = name;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+const fileName = (kind) => `relay-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.${kind}`;
+
+byId("save-audio").onclick = () => save(fileName("wav"), dialogue.recording.wav(), "audio/wav");
+byId("save-text").onclick = () => {
+  const { recording, conversation } = dialogue;
+  const audio = { sample_rate_hz: 24000, channels: ["microphone", "relay"], seconds: recording.seconds };
+  const kept = { saved: new Date().toISOString(), url: location.origin, audio, turns: conversation.turns };
+  save(fileName("json"), [JSON.stringify(kept, null, 2)], "application/json");
+};
+byId("copy-link").hidden = !navigator.clipboard;
+byId("copy-link").onclick = async () => {
+  // Without what follows the #: that may be an API key.
+  await navigator.clipboard.writeText(location.origin + location.pathname + location.search);
+  byId("copy-link").textContent = "Copied";
+};
+
+// ------------------------------------------------------------------------------------------------------------- history
+
+const KEPT = "relay.conversation"; // in the tab's own storage: a reload, or a phone short of memory, loses nothing
+
+function keep() {
+  try {
+    sessionStorage.setItem(KEPT, JSON.stringify(dialogue.conversation.turns));
+  } catch {
+    // storage is blocked or full: the conversation lasts as long as the page
+  }
+}
+
+function restore() {
+  try {
+    dialogue.restore(JSON.parse(sessionStorage.getItem(KEPT) ?? "[]"));
+  } catch {
+    // storage is blocked, or holds what another version of the page kept
+  }
+}
+
+window.addEventListener("pagehide", keep);
+document.addEventListener("visibilitychange", () => document.visibilityState === "hidden" && keep());
+byId("start-over").onclick = () => {
+  dialogue.forget();
+  location.reload();
+};
+
+// ------------------------------------------------------------------------------------------------------------ keyboard
 
 let pressed = null; // the space bar: since when, and whether the microphone was muted before
 
 /** The space bar is the microphone's, unless something else that uses it has the focus. */
 const takesSpace = ({ code, target: focus }) =>
-  code === "Space" && microphone !== null && (focus === byId("talk") || !focus.closest("button, input, a, summary"));
+  code === "Space" &&
+  sound.microphone !== null &&
+  (focus === byId("talk") || !focus.closest("button, input, select, textarea, a, summary, dialog"));
 
 document.addEventListener("keydown", (event) => {
-  wakeSound();
+  sound.wake();
+  if (event.key === "Escape" && !panel.isOpen) dialogue.stopReply();
   if (!takesSpace(event)) return;
   event.preventDefault();
   if (event.repeat || pressed) return;
-  pressed = { atMs: event.timeStamp, muted: microphone.muted };
-  if (microphone.muted) setMuted(false);
+  pressed = { atMs: event.timeStamp, muted: sound.muted };
+  if (sound.muted) setMuted(false);
 });
 
 document.addEventListener("keyup", (event) => {
@@ -336,18 +173,24 @@ window.addEventListener("blur", () => pressed && release(true));
 function release(held) {
   const { muted } = pressed;
   pressed = null;
-  if (microphone && (held ? muted : !muted)) setMuted(true);
+  if (sound.microphone && (held ? muted : !muted)) setMuted(true);
 }
 
-document.addEventListener("pointerdown", wakeSound);
-setInterval(tick, TICK_MS);
+document.addEventListener("pointerdown", () => sound.wake());
+window.addEventListener("online", () => dialogue.networkBack());
+restore();
+setInterval(() => {
+  if (sound.context) strip.draw();
+  dialogue.follow();
+  view.draw();
+}, TICK_MS);
 
 try {
-  target = protocol.endpoint(location.href);
+  target = endpoint(location.href);
   if (target.foreign)
     view.notice("foreign", `This page will connect to ${new URL(target.url).host}, not to the server it came from.`);
   // Another server is never connected to without a click: a link must not carry somebody's voice away.
-  else if (new URLSearchParams(location.search).has("autostart")) start({ talk: true });
+  else if (new URLSearchParams(location.search).has("autostart")) start(true);
 } catch (error) {
   byId("talk").disabled = byId("text").disabled = true;
   view.notice("server", `The address in ?url= cannot be used: ${error.message}`);

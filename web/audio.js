@@ -7,6 +7,7 @@ const FRAME_MS = (FRAME_SAMPLES * 1000) / WIRE_HZ;
 // (seen with Firefox 153 on PulseAudio).
 const LATENCY_CALL_HANGS = "mozInnerScreenX" in globalThis;
 const REMEMBERED_FRAMES = 3000; // one minute
+const SILENT_FRAMES = 150; // three seconds
 
 /** Whether this page may use a microphone and audio worklets at all: browsers offer them to secure origins only. */
 export const soundAllowed = () => Boolean(window.isSecureContext && navigator.mediaDevices && window.AudioWorkletNode);
@@ -52,17 +53,28 @@ export class InputClock {
   }
 }
 
-/** The microphone. Calls `onframe(pcm: Int16Array, level)` every 20 ms and `onended()` when the device is gone. */
+/**
+ * The microphone. Calls `onframe(pcm: Int16Array, level, frame)` every 20 ms, `frame` being the context's clock at its
+ * end; `onended()` when the device is gone; `onsilence(true)` when it has given nothing at all for three seconds, not
+ * even noise, and `onsilence(false)` with the first sound.
+ */
 export class Microphone {
-  onframe = (_pcm, _level) => {};
+  onframe = (_pcm, _level, _frame) => {};
   onended = () => {};
+  onsilence = (_silent) => {};
   #stream;
   #source;
   #node;
+  #silentFrames = 0;
+  #alive = false; // something was heard: silence is a quiet room from then on
 
-  /** Asks for the microphone; rejects with the DOMException that `microphoneProblem` explains. */
-  static async open(context) {
+  /**
+   * Asks for a microphone, the one called `deviceId` if that is there; rejects with the DOMException that
+   * `microphoneProblem` explains.
+   */
+  static async open(context, deviceId = "") {
     const audio = { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+    if (deviceId) audio.deviceId = { ideal: deviceId };
     return new Microphone(context, await navigator.mediaDevices.getUserMedia({ audio }));
   }
 
@@ -70,9 +82,24 @@ export class Microphone {
     this.#stream = stream;
     this.#source = context.createMediaStreamSource(stream);
     this.#node = new AudioWorkletNode(context, "relay-capture", { numberOfOutputs: 0 });
-    this.#node.port.onmessage = ({ data: { pcm, level } }) => this.onframe(pcm, level);
+    this.#node.port.onmessage = ({ data: { pcm, level, frame } }) => {
+      this.#listen(level);
+      this.onframe(pcm, level, frame);
+    };
     this.#source.connect(this.#node);
     for (const track of stream.getTracks()) track.onended = () => this.onended();
+  }
+
+  #listen(level) {
+    if (this.#alive || this.muted) return;
+    this.#alive = level > 0;
+    this.#silentFrames += 1;
+    if (this.#alive || this.#silentFrames === SILENT_FRAMES) this.onsilence(!this.#alive);
+  }
+
+  /** The device's id, as `enumerateDevices` tells it. */
+  get deviceId() {
+    return this.#stream.getTracks()[0].getSettings().deviceId ?? "";
   }
 
   get muted() {

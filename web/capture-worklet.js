@@ -57,7 +57,9 @@ if (globalThis.AudioWorkletProcessor) {
       process([channels]) {
         // A source that has not started, or was stopped, has no channels: nothing was heard, nothing is sent.
         if (channels.length > 0) {
-          for (const { pcm, level } of this.#core.push(channels)) this.port.postMessage({ pcm, level }, [pcm.buffer]);
+          const frame = currentFrame + channels[0].length; // the context's clock when the last sample was heard
+          for (const { pcm, level } of this.#core.push(channels))
+            this.port.postMessage({ pcm, level, frame }, [pcm.buffer]);
         }
         return true;
       }

@@ -3,91 +3,7 @@
 // Pure: no DOM, no audio, no socket, no clock of its own. Times are milliseconds of one clock, the caller's; positions
 // are samples at 24 kHz of a reply's own output.
 
-export const STAGES = ["endpointing", "ears", "draft", "verify", "llm_first", "voice_first", "transport", "playout"];
-
-/**
- * Where the time went between the user's last word (or sent text) and the reply's first sound.
- *
- * The server measures its own stages. The page measures the whole, from its own clock, and what lies between: `playout`
- * is first audio received -> first sound out of the loudspeaker, `transport` is what neither of them accounts for.
- *
- * @param {Record<string, number>} serverMs  stages_ms of `relay.metrics`
- * @param {{askedMs?: number, receivedMs?: number, audibleMs?: number}} marks  as the page saw them
- * @returns {{stages: {name: string, ms: number}[], onsetMs: number}}
- */
-export function timing(serverMs, { askedMs, receivedMs, audibleMs }) {
-  const known = { ...serverMs };
-  const server = Object.values(known).reduce((sum, ms) => sum + ms, 0);
-  if (askedMs !== undefined && receivedMs !== undefined) known.transport = Math.max(0, receivedMs - askedMs - server);
-  if (receivedMs !== undefined && audibleMs !== undefined) known.playout = Math.max(0, audibleMs - receivedMs);
-  const stages = STAGES.filter((name) => known[name] !== undefined).map((name) => ({ name, ms: known[name] }));
-  return { stages, onsetMs: stages.reduce((sum, { ms }) => sum + ms, 0) };
-}
-
-/** A turn of the user. `state`: speaking, recognising, done or failed. */
-class UserTurn {
-  kind = "user";
-  stable = "";
-  unstable = "";
-  state = "speaking";
-
-  constructor(id) {
-    this.id = id;
-  }
-
-  get text() {
-    return [this.stable, this.unstable].filter(Boolean).join(" ");
-  }
-}
-
-/** A turn of the server. `state`: thinking, speaking (audio or text has come) or done. */
-class Reply {
-  kind = "reply";
-  transcript = "";
-  words = [];
-  state = "thinking";
-  played = 0;
-  cut = false; // stopped before its end: what was not played will never be heard
-  silent = true; // no audio has come
-  over = false; // nothing more of it will be played
-  problem = null;
-  metrics = null;
-  marks = {};
-
-  constructor(id, index, askedMs) {
-    this.id = id;
-    this.index = index;
-    this.marks.askedMs = askedMs;
-  }
-
-  /** heard, now (being spoken), ahead (still to come) or unheard (never will be). The line is at half a word. */
-  stateOf(word) {
-    if (this.cut) return (word.start + word.end) / 2 <= this.played ? "heard" : "unheard";
-    if (word.end <= this.played || (this.over && !this.silent)) return "heard";
-    return word.start <= this.played && this.played > 0 ? "now" : "ahead";
-  }
-
-  /** The end of the transcript that has no place in the audio yet. */
-  get tail() {
-    const spoken = this.words.reduce((count, { text }) => count + text.replace(/\s/g, "").length, 0);
-    let at = 0;
-    for (let left = spoken; left > 0 && at < this.transcript.length; at += 1)
-      if (/\S/.test(this.transcript[at])) left -= 1;
-    return this.transcript.slice(at).trim();
-  }
-
-  /** What the user has heard, or read if the reply is text. */
-  get heardText() {
-    if (this.words.length === 0) return this.cut && !this.silent ? "" : this.transcript;
-    const heard = this.words.filter((word) => this.stateOf(word) === "heard").map(({ text }) => text);
-    return (this.cut ? heard : [...heard, this.tail]).join(" ").trim();
-  }
-
-  /** Whether there is anything to show. */
-  get visible() {
-    return this.state !== "done" || this.transcript !== "" || this.words.length > 0 || this.problem !== null;
-  }
-}
+import { Reply, UserTurn } from "./turns.js";
 
 /** The dialogue. `receive` takes server events; every method that changes a turn returns the turns it changed. */
 export class Conversation {
@@ -131,9 +47,22 @@ export class Conversation {
     return this.turns.some((turn) => turn.kind === "reply" && turn.state !== "done");
   }
 
+  /** Time to the first sound of every reply of which it is known, in ms. */
+  get onsets() {
+    return this.turns.map((turn) => turn.timing?.onsetMs).filter((ms) => ms !== undefined);
+  }
+
   /** The highest response index announced on this connection. */
   get newestIndex() {
     return Math.max(0, ...this.#replies.keys());
+  }
+
+  /** Takes turns that were kept as data, of an earlier visit; gives them as turns. */
+  restore(kept) {
+    const turns = kept.map((turn) => (turn.role === "user" ? UserTurn : Reply).from(turn));
+    this.turns.push(...turns);
+    for (const turn of turns) this.#byId.set(turn.id, turn);
+    return turns;
   }
 
   /** Takes a server event; events that change nothing to be seen return []. */
@@ -184,6 +113,11 @@ export class Conversation {
           const { speech_end_ms: endMs } = event.metrics;
           if (typeof endMs === "number") reply.marks.askedMs = this.#heardAtMs(endMs);
         });
+      case "relay.draft":
+        return this.#change(this.#byId.get(event.response_id), (reply) => {
+          const { prefix = null, probability = null, committed = null } = { ...reply.draft, ...event.draft };
+          if (typeof prefix === "string") reply.draft = { prefix, probability, committed };
+        });
       case "response.done":
         return this.#done(event.response);
       default:
@@ -196,13 +130,21 @@ export class Conversation {
     this.#typedMs = nowMs;
   }
 
-  /** Notes when audio of a reply arrived first. */
-  audioReceived(index, nowMs) {
-    const reply = this.#replies.get(index);
-    if (!reply || !reply.silent) return [];
-    reply.silent = false;
-    reply.marks.receivedMs = nowMs;
-    return [reply];
+  /** Takes [samples] int16 of a reply's audio, beginning at `first`, that arrived now. */
+  audioReceived(index, first, pcm, nowMs) {
+    return this.#change(this.#replies.get(index), (reply) => {
+      reply.peaks.add(first, pcm);
+      if (!reply.silent) return;
+      reply.silent = false;
+      reply.marks.receivedMs = nowMs;
+    });
+  }
+
+  /** Notes that a reply's sound ran out before its end. */
+  starved(index) {
+    return this.#change(this.#replies.get(index), (reply) => {
+      reply.starved += 1;
+    });
   }
 
   /** Notes when a reply was heard first. */
@@ -244,6 +186,12 @@ export class Conversation {
     return open;
   }
 
+  /** Whether the last thing said is the user's, and nothing of an answer to it was heard. */
+  get owed() {
+    const said = this.turns.filter((turn) => turn.kind === "user" || turn.heardText !== "");
+    return said.at(-1)?.kind === "user" && said.at(-1).stable !== "";
+  }
+
   /** What a new connection must be told to go on with this dialogue: `{role, id, text}` in order. */
   history() {
     const said = (turn) =>
@@ -271,6 +219,7 @@ export class Conversation {
 
   #begin(response) {
     const reply = new Reply(response.id, response.relay?.index, this.#typedMs);
+    reply.spoken = response.output_modalities?.includes("audio") ?? false;
     this.#typedMs = undefined;
     this.turns.push(reply);
     this.#byId.set(reply.id, reply);

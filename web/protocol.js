@@ -1,6 +1,8 @@
 // The wire, as the page speaks it: OpenAI Realtime events as JSON text, audio as binary frames (subprotocol relay.v1).
 // Pure: bytes and text in, values out.
 
+import { turnDetection } from "./settings.js";
+
 export const SUBPROTOCOL = "relay.v1";
 const PCM = { type: "audio/pcm", rate: 24000 };
 
@@ -23,18 +25,22 @@ export function endpoint(pageUrl) {
   return { url: url.href, foreign: url.host !== page.host };
 }
 
-/** The page's session: the server finds the turns; spoken replies, or text where the browser offers no sound. */
-export function sessionUpdate({ sound }) {
+/**
+ * The page's session: spoken replies, or text where the browser offers no sound. What the visitor left open (null here)
+ * is the server's default.
+ */
+export function sessionUpdate({ sound, settings }) {
   return {
     type: "session.update",
     session: {
       type: "realtime",
       output_modalities: [sound ? "audio" : "text"],
+      instructions: settings.instructions || null,
       audio: {
-        input: { format: PCM, transcription: { model: "relay" }, turn_detection: { type: "server_vad" } },
-        output: { format: PCM },
+        input: { format: PCM, transcription: { model: "relay" }, turn_detection: turnDetection(settings) },
+        output: { format: PCM, voice: settings.voice || null, speed: settings.speed },
       },
-      relay: { playback: true, partials: true },
+      relay: { playback: true, partials: true, words: true, metrics: true, draft: true },
     },
   };
 }
@@ -46,6 +52,8 @@ export function messageItem(role, text, id = undefined) {
 }
 
 export const responseCreate = () => ({ type: "response.create" });
+export const inputClear = () => ({ type: "input_audio_buffer.clear" });
+export const inputCommit = () => ({ type: "input_audio_buffer.commit" });
 /** Stops the reply, whether it is still being made or only still being played. */
 export const outputClear = () => ({ type: "output_audio_buffer.clear" });
 export const playbackReport = (responseId, samples) => ({

@@ -18,6 +18,18 @@ COLOURS = dict(
 """Paul Tol's bright scheme, which colour-blind readers can tell apart, and greys for what is not the server's."""
 
 
+def pyplot() -> Any:
+    """Matplotlib's plotting module, for files only. Raises EngineUnavailable when it is not installed."""
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise EngineUnavailable("--plot needs matplotlib: pip install 'relay-dialogue[bench]'") from error
+    return plt
+
+
 def plot_latency(report: dict[str, Any], path: Path) -> None:
     """Draws the report of `relay bench latency` as a PNG.
 
@@ -28,13 +40,7 @@ def plot_latency(report: dict[str, Any], path: Path) -> None:
     Raises:
         EngineUnavailable: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
-
-        mpl.use("Agg")
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise EngineUnavailable("--plot needs matplotlib: pip install 'relay-dialogue[bench]'") from error
+    plt = pyplot()
     results = report["results"]
     figure, (bars, cdf) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
     shown: set[str] = set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from relay.errors import EngineUnavailable
+from relay_benchmarks.plots import pyplot
 
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bbbbbb")
 """Paul Tol's bright scheme, which colour-blind readers can tell apart."""
@@ -27,14 +27,9 @@ def plot_quality(report: dict[str, Any], path: Path) -> None:
     Raises:
         EngineUnavailable: matplotlib is not installed.
     """
-    try:
-        import matplotlib as mpl
+    plt = pyplot()
+    from matplotlib.patches import Patch
 
-        mpl.use("Agg")
-        import matplotlib.pyplot as plt
-        from matplotlib.patches import Patch
-    except ImportError as error:
-        raise EngineUnavailable("--plot needs matplotlib: pip install 'relay-dialogue[bench]'") from error
     labels = list(dict.fromkeys(label_of(entry) for entry in (*report["results"], *report["non_speech"])))
     colour = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
     count = 4 if report["hour"] else 3

@@ -6,14 +6,12 @@ Lee and Watanabe 2021, arXiv 2102.03216), and the end of the utterance, one logi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,10 +20,10 @@ from relay_models.features import FeatureConfig, LogMel
 from relay_models.loading import WeightsError, read_config
 from relay_models.quantize import PACKED, unpack_weights
 from relay_models.rnnt_loss import rnnt_loss
+from relay_models.stored import load_weights, read_tensors, save_model
 from relay_models.transducer import Joint, Predictor, TransducerConfig
 
 MODEL_TYPE = "relay_ears"
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +170,8 @@ class Ears(nn.Module):
 
 
 def save_ears(model: Ears, folder: Path) -> None:
-    """Writes config.json and model.safetensors (in the weights' own types) into a folder, which is made if need be."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
+    """See `stored.save_model`."""
+    save_model(model, model.config.to_dict(), folder)
 
 
 def load_ears(folder: Path) -> Ears:
@@ -185,11 +181,7 @@ def load_ears(folder: Path) -> Ears:
         WeightsError: Files are missing or damaged, or the weights do not fit the config.
     """
     model = Ears(EarsConfig.from_dict(read_config(folder)))
-    try:
-        tensors = load_file(folder / WEIGHTS)
-    except Exception as error:  # the library has exceptions of its own beside OSError
-        raise WeightsError(f"{folder.name}/{WEIGHTS} cannot be read ({error})") from error
-    load_weights(model, unpacked(tensors))
+    load_weights(model, unpacked(read_tensors(folder)))
     return model.eval()
 
 
@@ -200,11 +192,3 @@ def unpacked(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return weights
     arrays = unpack_weights({name: tensor.numpy() for name, tensor in weights.items()})
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Puts tensors, of any floating type, into a model. Raises WeightsError when they do not fit it."""
-    try:
-        model.load_state_dict({name: tensor.to(torch.float32) for name, tensor in tensors.items()})
-    except RuntimeError as error:
-        raise WeightsError(f"the weights do not fit config.json: {' '.join(str(error).split())}") from error

@@ -14,12 +14,13 @@ from typing import Any
 from relay.audio import VOICE_RATE_HZ, Int16Array, ms_of, samples_in
 from relay.client.duplex import PacedCard, Script
 from relay.client.playout import Playback, PlayoutClock
-from relay.client.realtime import Client, Event, OutputAudio
+from relay.client.realtime import Client, Event, OutputAudio, Reconnected, Reconnecting
 from relay.errors import ConnectionFailed, StageFailed
 from relay.wire import response_events as reply_events
 from relay.wire import server_events as got
 
-TRANSCRIPTS: dict[str, Any] = {"audio": {"input": {"transcription": {"model": "relay"}}}}
+OTHERS_TRANSCRIBER = "gpt-4o-mini-transcribe"
+"""Model that servers of another make are asked to transcribe the user's speech with."""
 EXTRAS: dict[str, Any] = {"relay": {"playback": True, "partials": True, "words": True, "metrics": True, "draft": True}}
 SETTLE_MS = 1500
 SILENCE_TIMEOUT_MS = 30_000
@@ -78,6 +79,7 @@ class Dialogue:
         unanswered: Turns of the user that have ended and have not been answered or found empty.
         errors: Messages of `error` events.
         events: How many events have come.
+        connected: Whether there is a connection; a lost one may be opened again.
         ended: Whether the session is over.
     """
 
@@ -96,6 +98,7 @@ class Dialogue:
         self.unanswered = 0
         self.errors: list[str] = []
         self.events = 0
+        self.connected = True
         self.ended = False
         self._client = client
         self._playout = playout
@@ -106,11 +109,13 @@ class Dialogue:
 
     async def start(self) -> None:
         """Asks for transcripts, and a server of ours for its extra events. Call it before `run`."""
-        await self._client.update(TRANSCRIPTS | (EXTRAS if self._client.subprotocol == "relay.v1" else {}))
+        model = "relay" if self._client.offers_extras else OTHERS_TRANSCRIBER
+        transcripts = {"audio": {"input": {"transcription": {"model": model}}}}
+        await self._client.update(transcripts | (EXTRAS if self._client.offers_extras else {}))
 
     async def report(self, playback: Playback) -> None:
         """Tells a server of ours what has been played; other servers do not ask. Pass it to a card."""
-        if self._client.subprotocol == "relay.v1":
+        if self._client.offers_extras:
             await self._client.report_playback(playback.response_id, playback.played_samples)
 
     async def run(self) -> None:
@@ -176,7 +181,7 @@ class Dialogue:
                     reply.failure = response.status_details.error.message
             case got.InputAudioBufferSpeechStarted():
                 self.speaking = True
-                await self._interrupt()
+                await self.interrupt()
             case got.InputAudioBufferSpeechStopped():
                 self.speaking = False
                 self._turn_ended_s = now_s
@@ -195,14 +200,21 @@ class Dialogue:
                 self.errors.append(detail.message)
             case got.Error(error=detail):
                 self.errors.append(detail.message)
+            case Reconnecting():
+                self.connected = False
+            case Reconnected(lost_responses=lost):
+                self.connected, self.speaking, self.unanswered, self.partial = True, False, 0, ("", "")
+                for response_id in lost:
+                    reply = self._reply(response_id)
+                    reply.status, reply.failure = "failed", "the connection was lost"
             case _:
                 pass
 
-    async def _interrupt(self) -> None:
+    async def interrupt(self) -> None:
         """The user speaks: the reply falls silent."""
         cut = [r for r in self.replies.values() if not r.over or self._playout.waiting(r.response_id)]
         self._playout.flush()
-        if self._client.subprotocol == "relay.v1":
+        if self._client.offers_extras:
             return
         for reply in cut:
             if reply.item_id is not None:

@@ -1,39 +1,25 @@
-"""The machine's own microphone and loudspeaker, through PortAudio.
-
-`sounddevice` is imported when a device is opened: it needs the PortAudio library, which many servers do not have and no
-command but `talk` and `say` needs.
-"""
+"""The machine's own microphone and loudspeaker, through PortAudio, at whatever rate they run."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import numpy as np
 
-from relay.audio import VOICE_RATE_HZ, Int16Array, samples_in
+from relay.audio import VOICE_RATE_HZ, Framer, Int16Array, Resampler
+from relay.client.devices import choose, open_stream
+from relay.client.echo import FRAME_SAMPLES, EchoControl, Through
 from relay.client.playout import Playback, PlayoutClock
 from relay.errors import EngineUnavailable
 
-BLOCK_MS = 20
+BLOCK_SAMPLES = 2 * FRAME_SAMPLES
 QUEUE_BLOCKS = 50
 """Input that waits for the event loop: one second; older sound is dropped, a late microphone is worse than a gap."""
-
-
-def sound_devices() -> Any:
-    """The `sounddevice` module. Raises EngineUnavailable when it or PortAudio is missing."""
-    try:
-        import sounddevice
-    except ImportError as error:
-        raise EngineUnavailable("no sound devices: install them with `pip install sounddevice`") from error
-    except OSError as error:  # the module is there, the library it binds is not
-        raise EngineUnavailable(
-            "no sound devices: the PortAudio library is missing; install it (Debian: apt install libportaudio2; "
-            "macOS: brew install portaudio), or use sound files (talk --input and --output, say --out)"
-        ) from error
-    return sounddevice
+STALLED_S = 5.0
 
 
 class DeviceCard:
@@ -43,9 +29,10 @@ class DeviceCard:
         playout: Output, 24 kHz mono; pulled from PortAudio's thread.
         send: Takes each block of input, [480] int16 at 24 kHz.
         report: Takes progress of playback when it is due.
-        on_block: Called with each block of input and all output played since the one before.
-        device_in: PortAudio's number of the microphone; None: the system's choice.
-        device_out: PortAudio's number of the loudspeaker; None: the system's choice.
+        on_block: Called with each block of input, as it is sent, and the output played meanwhile.
+        echo: Takes the echo of the output out of the input; None: nothing does.
+        device_in: Number or name of the microphone; None: the system's choice.
+        device_out: Number or name of the loudspeaker; None: the system's choice.
     """
 
     def __init__(
@@ -55,36 +42,57 @@ class DeviceCard:
         *,
         report: Callable[[Playback], Awaitable[None]] | None = None,
         on_block: Callable[[Int16Array, Int16Array], None] | None = None,
-        device_in: int | None = None,
-        device_out: int | None = None,
+        echo: EchoControl | None = None,
+        device_in: str | None = None,
+        device_out: str | None = None,
     ) -> None:
         self._playout = playout
         self._send = send
         self._report = report
         self._on_block = on_block
-        self._devices = (device_in, device_out)
+        self._echo = echo or Through()
+        self._asked = (device_in, device_out)
 
     async def run(self) -> None:
-        """Runs until cancelled. Raises EngineUnavailable when a device cannot be opened, and what `send` raises."""
-        loop = asyncio.get_running_loop()
-        blocks: asyncio.Queue[tuple[Int16Array, Int16Array]] = asyncio.Queue(QUEUE_BLOCKS)
+        """Runs until cancelled.
 
-        def put(heard: Int16Array, played: Int16Array) -> None:
+        Raises:
+            UsageError: A device that was asked for is none.
+            EngineUnavailable: A device cannot be opened, or was unplugged while it was in use.
+            RelayError: What `send` and `report` raise.
+        """
+        devices = (choose(self._asked[0], "input"), choose(self._asked[1], "output"))
+        loop = asyncio.get_running_loop()
+        blocks: asyncio.Queue[tuple[Int16Array, Int16Array] | None] = asyncio.Queue(QUEUE_BLOCKS)
+
+        def put(block: tuple[Int16Array, Int16Array] | None) -> None:
             if blocks.full():
                 blocks.get_nowait()
-            blocks.put_nowait((heard, played))
+            blocks.put_nowait(block)
+
+        def tell(block: tuple[Int16Array, Int16Array] | None) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                loop.call_soon_threadsafe(put, block)
+
+        rates = _Rates(self._playout.pull)
 
         def callback(indata: Int16Array, outdata: Int16Array, frames: int, time: Any, status: Any) -> None:
-            played = self._playout.pull(frames)
-            outdata[:, 0] = played
-            with contextlib.suppress(RuntimeError):  # the loop has just been closed
-                loop.call_soon_threadsafe(put, indata[:, 0].copy(), played)
+            outdata[:, 0] = rates.play(frames)
+            for block in rates.hear(indata[:, 0]):
+                tell(block)
 
-        with _stream("Stream", device=self._devices, callback=callback) as stream:
-            latency_s = stream.latency[1]
-            self._playout.latency_samples = round(latency_s * VOICE_RATE_HZ)
+        with open_stream(
+            "Stream",
+            devices=devices,
+            blocksize=0,
+            callback=lambda *block: callback(*block) if rates.ready else block[1].fill(0),
+            finished_callback=lambda: tell(None),
+        ) as stream:
+            rates.run_at(int(stream.samplerate))
+            self._playout.latency_samples = round(stream.latency[1] * VOICE_RATE_HZ)
             while True:
-                heard, played = await blocks.get()
+                heard, played = await self._next(blocks, " or ".join(dict.fromkeys(d.name for d in devices)))
+                heard = self._echo.step(heard, played)
                 await self._send(heard)
                 if self._report is not None:
                     for playback in self._playout.reports():
@@ -92,50 +100,93 @@ class DeviceCard:
                 if self._on_block is not None:
                     self._on_block(heard, played)
 
+    async def _next(
+        self, blocks: asyncio.Queue[tuple[Int16Array, Int16Array] | None], names: str
+    ) -> tuple[Int16Array, Int16Array]:
+        try:
+            block = await asyncio.wait_for(blocks.get(), STALLED_S)
+        except TimeoutError:
+            block = None
+        if block is None:
+            raise EngineUnavailable(f"{names} was unplugged or has stopped; connect it and call again")
+        return block
 
-async def play(pieces: AsyncIterator[Int16Array], device_out: int | None = None) -> None:
+
+class _Rates:
+    """Between the devices' rate and ours, on PortAudio's thread.
+
+    What was played and what was heard meanwhile leave in blocks of the same length. The reference of the echo control
+    is what was pulled, at our rate; resampling the output delays the sound by a millisecond, never brings it forward.
+    """
+
+    def __init__(self, pull: Callable[[int], Int16Array]) -> None:
+        self.ready = False
+        self._pull = pull
+        self._heard = Framer(BLOCK_SAMPLES)
+        self._played = Framer(BLOCK_SAMPLES)
+        self._references: list[Int16Array] = []
+        self._waiting: Int16Array = np.empty(0, dtype=np.int16)
+
+    def run_at(self, rate_hz: int) -> None:
+        """The devices run at this rate. Call once; callbacks before it are silent."""
+        self._rate_hz = rate_hz
+        self._in, self._out = Resampler(rate_hz, VOICE_RATE_HZ), Resampler(VOICE_RATE_HZ, rate_hz)
+        self.ready = True
+
+    def play(self, frames: int) -> Int16Array:
+        """The next [frames] for the loudspeaker."""
+        parts, have = [self._waiting], len(self._waiting)
+        while have < frames:
+            pcm = self._pull(max(1, math.ceil((frames - have) * VOICE_RATE_HZ / self._rate_hz)))
+            self._references += self._played.step(pcm)
+            parts.append(self._out.step(pcm))
+            have += len(parts[-1])
+        whole = np.concatenate(parts)
+        self._waiting = whole[frames:]
+        return whole[:frames]
+
+    def hear(self, pcm: Int16Array) -> list[tuple[Int16Array, Int16Array]]:
+        """Blocks of input that are complete, each with the output played meanwhile."""
+        pairs = []
+        for heard in self._heard.step(self._in.step(pcm.copy())):
+            silence: Int16Array = np.zeros(BLOCK_SAMPLES, dtype=np.int16)
+            pairs.append((heard, self._references.pop(0) if self._references else silence))
+        return pairs
+
+
+async def play(pieces: AsyncIterator[Int16Array], device_out: str | None = None) -> None:
     """Plays [samples] int16 pieces of 24 kHz mono as they come, to the end.
 
     Raises:
-        EngineUnavailable: There is no sound device.
+        UsageError: The device that was asked for is none.
+        EngineUnavailable: There is no sound device, or it was unplugged.
     """
     loop = asyncio.get_running_loop()
     playout = PlayoutClock(prebuffer_ms=100)
+    rates = _Rates(playout.pull)
     over = asyncio.Event()
     complete = False
 
-    def callback(outdata: Int16Array, frames: int, time: Any, status: Any) -> None:
-        outdata[:, 0] = playout.pull(frames)
-        if complete and not playout.buffered_samples:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(over.set)
+    def end() -> None:
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(over.set)
 
-    with _stream("OutputStream", device=device_out, callback=callback) as stream:
+    def callback(outdata: Int16Array, frames: int, time: Any, status: Any) -> None:
+        outdata[:, 0] = rates.play(frames) if rates.ready else 0
+        if complete and not playout.buffered_samples:
+            end()
+
+    device = choose(device_out, "output")
+    with open_stream(
+        "OutputStream", devices=(device,), blocksize=0, callback=callback, finished_callback=end
+    ) as stream:
+        rates.run_at(int(stream.samplerate))
         first_sample = 0
         async for pcm in pieces:
             playout.push("", first_sample, pcm)
             first_sample += len(pcm)
         complete = True
         await over.wait()
+        if playout.buffered_samples:
+            raise EngineUnavailable(f"{device.name} was unplugged or has stopped; connect it and try again")
         await asyncio.sleep(stream.latency)  # what was pulled last has yet to leave the device
-
-
-@contextlib.contextmanager
-def _stream(kind: str, **settings: Any) -> Iterator[Any]:
-    sounddevice = sound_devices()
-    try:
-        stream = getattr(sounddevice, kind)(
-            samplerate=VOICE_RATE_HZ,
-            blocksize=samples_in(BLOCK_MS, VOICE_RATE_HZ),
-            channels=1,
-            dtype=np.int16,
-            latency="low",
-            **settings,
-        )
-    except (sounddevice.PortAudioError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise EngineUnavailable(
-            f"cannot open the sound device ({reason}); run `relay doctor` to see the devices, or use sound files"
-        ) from error
-    with stream:
-        yield stream

@@ -18,6 +18,7 @@ from relay.engine.learned_ears import LearnedEars
 from relay.engine.pocketsphinx_ears import PocketsphinxRunner
 from relay.engine.store import KNOWN, ModelStore, is_hub_name
 from relay.engine.voice import VoiceInput, VoiceOutput
+from relay.engine.voice_onnx import OnnxVoiceRunner
 from relay.errors import EngineUnavailable, UsageError, WeightsError
 from relay_models import loading
 from relay_models.ears_folder import open_folder
@@ -127,7 +128,18 @@ VOICES: tuple[Entry[Runner[VoiceInput, VoiceOutput]], ...] = (
         extra="baseline",
         make=lambda _: EspeakRunner(),
     ),
+    Entry(
+        kind="voice",
+        name="relay",
+        aliases=(),
+        summary="Relay's own streaming voice, US English, int8, CPU (Apache-2.0)",
+        module="onnxruntime",
+        extra="cpu",
+        make=lambda _: OnnxVoiceRunner(),
+        weights="voice",
+    ),
 )
+"""In order of preference: `auto` is the first that can run here."""
 
 
 def ears(name: str = "auto", options: EarsOptions | None = None, *, models_dir: Path | None = None) -> EarsRunner:
@@ -161,13 +173,19 @@ def lookaheads_ms(name: str = "auto", *, models_dir: Path | None = None) -> tupl
 
 
 def voice(name: str = "auto") -> Runner[VoiceInput, VoiceOutput]:
-    """A voice's runner by name, not loaded yet. Raises UsageError for an unknown name, EngineUnavailable."""
+    """A voice's runner, by name or by the folder of an exported voice; not loaded yet.
+
+    Raises UsageError for an unknown name, EngineUnavailable.
+    """
+    if not _is_known(VOICES, name) and Path(name).is_dir():
+        return OnnxVoiceRunner(Path(name))
     return _find("voice", VOICES, name).make(EarsOptions())
 
 
 def listing() -> tuple[Entry[Any], ...]:
-    """Every engine that ships, for `relay models list` and `relay doctor`."""
-    return (*EARS, *VOICES)
+    """Every engine of this version, for `relay models list` and `relay doctor`: not those whose weights do not ship."""
+    entries: tuple[Entry[Any], ...] = (*EARS, *VOICES)
+    return tuple(entry for entry in entries if entry.weights is None or _is_shipped(entry.weights))
 
 
 def _checkpoint(name: str, models_dir: Path | None) -> Path | None:
@@ -216,5 +234,4 @@ def _find(kind: Kind, entries: Sequence[Entry[R]], name: str, own: Sequence[str]
                 return entry
         raise EngineUnavailable(f"no {kind} engine is installed: {entries[-1].missing}")
     known = ", ".join(["auto", *(known for entry in entries for known in (entry.name, *entry.aliases)), *own])
-    folder = ", or give a folder with a checkpoint" if kind == "ears" else ""
-    raise UsageError(f"there is no {kind} engine {name!r}: choose one of {known}{folder}")
+    raise UsageError(f"there is no {kind} engine {name!r}: choose one of {known}, or give a folder with one")

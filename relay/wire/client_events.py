@@ -48,7 +48,11 @@ ERROR_CODES: dict[str, str] = {
     "unexpected_binary": "A binary frame came on a connection without the subprotocol relay.v1.",
     "unsupported_content": "An item has an image, or speech without a transcript.",
     "unsupported_value": "The API has this value, and this server does not: a stored prompt, a tool server.",
-    "item_not_found": "The conversation has no item of this id.",
+    "item_not_found": "The conversation has no item of the id that an event refers to.",
+    # The API's own names: clients tell by them that an item is gone, and go on.
+    "item_retrieve_invalid_item_id": "The conversation has no item of this id to send.",
+    "item_delete_invalid_item_id": "The conversation has no item of this id to delete.",
+    "item_truncate_invalid_item_id": "The conversation has no item of this id to cut.",
     "duplicate_item_id": "The conversation already has an item of this id.",
     "item_in_progress": "The item is still being spoken.",
     "conversation_full": "The conversation holds as much as the server keeps.",

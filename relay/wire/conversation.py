@@ -90,11 +90,11 @@ class Conversation:
         """The entry of an item, if it is here."""
         return self._entries.get(item_id)
 
-    def get(self, item_id: str, param: str = "item_id") -> Entry:
-        """The entry of an item. Raises BadEvent if it is not here."""
+    def get(self, item_id: str, param: str = "item_id", *, code: str = "item_not_found") -> Entry:
+        """The entry of an item. Raises BadEvent with this code if it is not here."""
         entry = self._entries.get(item_id)
         if entry is None:
-            raise BadEvent(f"The conversation has no item '{item_id}'", code="item_not_found", param=param)
+            raise BadEvent(f"The conversation has no item '{item_id}'", code=code, param=param)
         return entry
 
     def check_room(self) -> None:
@@ -145,7 +145,7 @@ class Conversation:
 
     def remove(self, item_id: str) -> None:
         """Removes an item. Raises BadEvent if it is not here, or is still being spoken."""
-        item = self.get(item_id).item
+        item = self.get(item_id, code="item_delete_invalid_item_id").item
         if item.status == "in_progress":
             raise BadEvent(
                 "The item is still being spoken: cancel the response first", code="item_in_progress", param="item_id"
@@ -156,7 +156,7 @@ class Conversation:
 
     def check_truncation(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
         """Raises BadEvent unless the item is speech of the assistant that lasts at least `audio_end_ms`."""
-        entry = self.get(item_id)
+        entry = self.get(item_id, code="item_truncate_invalid_item_id")
         item = entry.item
         if not isinstance(item, MessageItem) or item.role != "assistant":
             raise BadEvent("Only messages of the assistant can be truncated", param="item_id")

@@ -182,7 +182,7 @@ class RealtimeProtocol(InputNotices):
             case cl.ConversationItemCreate():
                 self._item_create(event)
             case cl.ConversationItemRetrieve():
-                item = self.conversation.get(event.item_id).item
+                item = self.conversation.get(event.item_id, code="item_retrieve_invalid_item_id").item
                 self._outbox.send(ev.ConversationItemRetrieved(event_id=self._event_id(), item=item))
             case cl.ConversationItemDelete():
                 self.conversation.remove(event.item_id)

@@ -11,11 +11,12 @@ from websockets.asyncio.server import ServerConnection, serve
 
 import relay
 from relay.audio import VOICE_RATE_HZ
+from relay.client.dial import realtime_url
 from relay.client.dialogue import Dialogue, hold
 from relay.client.duplex import Recorder, Script
 from relay.client.files import load
 from relay.client.playout import PlayoutClock
-from relay.client.realtime import Event, OutputAudio, UnknownEvent, connect, realtime_url
+from relay.client.realtime import Event, OutputAudio, UnknownEvent, connect
 from relay.errors import ConnectionFailed, StageFailed, UsageError
 from relay.wire import response_events, server_events
 from tests.server.conftest import EndlessBrain

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import pty
+import termios
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,12 @@ import pytest
 import soundfile
 
 import relay
+from relay.client import Dialogue, PlayoutClock, connect
 from relay.client.duplex import Room
-from relay.commands.talk import TalkOptions, talk
-from relay.errors import BrainUnavailable, StageFailed
+from relay.client.files import load
+from relay.commands import keys
+from relay.commands.talk import PushToTalk, TalkOptions, talk
+from relay.errors import BrainUnavailable, StageFailed, UsageError
 from tests.fakes import FakeBrain
 
 QUESTION = Path(relay.__file__).parent / "assets" / "question.wav"
@@ -86,3 +92,64 @@ def test_a_failing_brain_is_heard_and_reported(serving: Any, capsys: pytest.Capt
 
     assert asyncio.run(main()) == 0
     assert "the language model is away" in capsys.readouterr().out
+
+
+def test_push_to_talk_sends_only_between_two_presses(serving: Any) -> None:
+    speech = load(QUESTION, 24_000)
+
+    async def main() -> tuple[list[str], list[str]]:
+        async with asyncio.timeout(30), serving() as stand, connect(stand.server.url) as client:
+            playout = PlayoutClock(prebuffer_ms=0)
+            dialogue = Dialogue(client, playout)
+            await dialogue.start()
+            button = PushToTalk(client, dialogue, playout)
+            await button.start()
+            following = asyncio.create_task(dialogue.run())
+            await button.append(speech)  # nobody pressed
+            await button.press()
+            assert button.pressed
+            await button.append(speech[:24_000])
+            await button.press()
+            await dialogue.until(lambda: any(reply.over for reply in dialogue.replies.values()))
+            await button.press()  # over a reply that is still being played
+            assert not playout.buffered_samples
+            following.cancel()
+            return [reply.text for reply in dialogue.replies.values()], dialogue.errors
+
+    replies, errors = asyncio.run(main())
+    assert replies == ["Yes indeed."]
+    assert errors == []
+
+
+def test_keys_come_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal, keyboard = pty.openpty()
+
+    async def main() -> list[str]:
+        found = []
+        async with asyncio.timeout(20):
+            async for key in keys.pressed():
+                found.append(key)
+                if len(found) == 2:
+                    return found
+                os.write(terminal, b"x")
+        raise AssertionError
+
+    with os.fdopen(keyboard, "r") as stdin, os.fdopen(terminal, "wb", buffering=0):
+        monkeypatch.setattr("sys.stdin", stdin)
+        before = termios.tcgetattr(stdin)
+        os.write(terminal, b" ")
+        assert asyncio.run(main()) == [" ", "x"]
+        assert termios.tcgetattr(stdin) == before
+
+
+def test_push_to_talk_needs_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+
+    async def main() -> None:
+        async for _ in keys.pressed():
+            pass
+
+    with (tmp_path / "empty").open() as stdin:
+        monkeypatch.setattr("sys.stdin", stdin)
+        with pytest.raises(UsageError, match="needs a terminal"):
+            asyncio.run(main())

@@ -14,6 +14,7 @@ from relay.engine.espeak_voice import EspeakRunner
 from relay.engine.pocketsphinx_ears import PocketsphinxRunner
 from relay.engine.store import ModelStore
 from relay.errors import EngineUnavailable, UsageError, WeightsError
+from relay_models import loading
 
 ON_CPU = EarsOptions(device="cpu")
 
@@ -80,9 +81,16 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert all(entry.missing for entry in catalog.listing())
 
 
-def test_listing() -> None:
+@pytest.mark.parametrize("shipped", [True, False])
+def test_listing_names_what_this_version_ships(monkeypatch: pytest.MonkeyPatch, shipped: bool) -> None:
+    def locate(name: str) -> Path:
+        if not shipped:
+            raise loading.WeightsError(f"no {name}")
+        return Path(name)
+
+    monkeypatch.setattr(loading, "locate", locate)
     listed = [(entry.kind, entry.name) for entry in catalog.listing()]
-    assert listed == [("ears", "relay"), ("ears", "pocketsphinx"), ("voice", "espeak")]
+    assert listed == [*([("ears", "relay")] if shipped else []), ("ears", "pocketsphinx"), ("voice", "espeak")]
 
 
 def test_a_folder_goes_to_the_runner_that_can_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from tests.web.browser import FLAGS, MICROPHONE_HZ, SPY, ServerProcess, TalkativeBrain, Visit
+from tests.web.scripted import Script, ScriptedServer
 
 
 @pytest.fixture
@@ -93,20 +95,36 @@ def playwright() -> Iterator[Playwright]:
         yield running
 
 
-@pytest.fixture
-def visit(playwright: Playwright) -> Iterator[Callable[..., Visit]]:
-    """Opens pages: `visit(url, *flags)`, each in a Chromium of its own."""
+@pytest.fixture(scope="session")
+def chromium(playwright: Playwright) -> Iterator[Callable[..., Browser]]:
+    """Browsers by their flags, started once each: `chromium(*flags)`."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("Chromium is not installed; install it (apt-get install chromium) to test the page")
-    browsers: list[Browser] = []
+    browsers: dict[tuple[str, ...], Browser] = {}
 
-    def open_page(url: str, *flags: str, **context: Any) -> Visit:
-        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
-        browsers.append(browser)
-        page = browser.new_page(**context)
+    def launch(*flags: str) -> Browser:
+        if flags not in browsers:
+            browsers[flags] = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
+        return browsers[flags]
+
+    yield launch
+    for browser in browsers.values():
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: Callable[..., Browser]) -> Iterator[Callable[..., Visit]]:
+    """Opens pages, each in a context of its own: `visit(url, *flags)`. `preload` is JavaScript that runs before all."""
+    pages: list[Page] = []
+
+    def open_page(url: str, *flags: str, preload: str = "", **context: Any) -> Visit:
+        page = chromium(*flags).new_page(**context)
+        pages.append(page)
         page.set_default_timeout(30_000)
         page.add_init_script(SPY)
+        if preload:
+            page.add_init_script(preload)
         visited = Visit(page)
         page.on("websocket", visited.watch)
         page.on("console", visited.complain)
@@ -115,5 +133,16 @@ def visit(playwright: Playwright) -> Iterator[Callable[..., Visit]]:
         return visited
 
     yield open_page
-    for browser in browsers:
-        browser.close()
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., ScriptedServer]]:
+    """Starts servers that follow a script: `scripted(*scripts)`; what goes wrong in a script fails the test."""
+    with contextlib.ExitStack() as running:
+
+        def start(*scripts: Script) -> ScriptedServer:
+            return running.enter_context(ScriptedServer(*scripts).running())
+
+        yield start

@@ -23,7 +23,7 @@ beforeEach(() => {
   globalThis.WebSocket = class {
     static OPEN = 1;
     constructor(url, protocols) {
-      Object.assign(this, { url, protocols, readyState: 0, sent: [], closedWith: null });
+      Object.assign(this, { url, protocols, readyState: 0, sent: [], closedWith: null, bufferedAmount: 0 });
       sockets.push(this);
     }
     opens() {
@@ -37,7 +37,7 @@ beforeEach(() => {
     send(message) {
       this.sent.push(message);
     }
-    close(code) {
+    close(code = 1005) {
       this.closedWith = code;
     }
   };
@@ -49,6 +49,7 @@ function connect(url = "ws://localhost:8000/v1/realtime") {
   const calls = [];
   connection.onopen = () => calls.push("open");
   connection.onretry = (delayMs) => calls.push(delayMs);
+  connection.onslow = (slow) => calls.push({ slow });
   connection.onclosed = (problem) => calls.push({ problem });
   return { connection, calls };
 }
@@ -122,11 +123,64 @@ test("closing ends it once, whatever is under way", async () => {
 test("events are sent as text, audio as bytes, and nothing while there is no connection", () => {
   const { connection } = connect();
   connection.send({ type: "early" });
+  assert.ok(!connection.sendAudio(new Int16Array(480)));
   sockets[0].opens();
   const pcm = new Int16Array(480);
   connection.send({ type: "response.create" });
-  connection.send(pcm);
+  assert.ok(connection.sendAudio(pcm));
   assert.deepEqual(sockets[0].sent, ['{"type":"response.create"}', pcm]);
   connection.close();
   assert.equal(sockets[0].closedWith, 1000);
+});
+
+test("audio that the network cannot carry is dropped, and the page is told until it can again", () => {
+  const { connection, calls } = connect();
+  sockets[0].opens();
+  sockets[0].bufferedAmount = 48_001;
+  assert.ok(!connection.sendAudio(new Int16Array(480)));
+  connection.send({ type: "response.create" }); // events are never dropped
+  nowMs += 9000;
+  assert.ok(!connection.sendAudio(new Int16Array(480)));
+  sockets[0].bufferedAmount = 0;
+  assert.ok(connection.sendAudio(new Int16Array(480)));
+  assert.ok(connection.sendAudio(new Int16Array(480)));
+  assert.deepEqual(calls, ["open", { slow: true }, { slow: true }, { slow: false }]);
+  assert.equal(sockets[0].sent.length, 3);
+});
+
+test("a socket that takes nothing any more is dead, and replaced", () => {
+  const { connection, calls } = connect();
+  sockets[0].opens();
+  sockets[0].bufferedAmount = 50_000;
+  connection.sendAudio(new Int16Array(480));
+  nowMs += 10_001;
+  connection.sendAudio(new Int16Array(480));
+  assert.deepEqual(calls, ["open", { slow: true }, { slow: false }, 500]);
+  assert.ok(!connection.open);
+  mock.timers.tick(500);
+  assert.equal(sockets.length, 2);
+});
+
+test("a handshake that is not answered is given up", async () => {
+  const { calls } = connect();
+  sockets[0].opens();
+  sockets[0].ends();
+  mock.timers.tick(500);
+  mock.timers.tick(10_000); // the second socket says nothing at all
+  assert.deepEqual(calls, ["open", 500, 1000]);
+  assert.notEqual(sockets[1].closedWith, null);
+});
+
+test("who does not want to wait can try at once, and nothing happens twice", () => {
+  const { connection, calls } = connect();
+  sockets[0].opens();
+  connection.retryNow(); // nothing to retry
+  sockets[0].ends();
+  connection.retryNow();
+  connection.retryNow();
+  assert.equal(sockets.length, 2);
+  sockets[1].opens();
+  mock.timers.tick(60_000);
+  assert.equal(sockets.length, 2);
+  assert.deepEqual(calls, ["open", 500, "open"]);
 });

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { Conversation, timing } from "../../web/conversation.js";
+import { Conversation } from "../../web/conversation.js";
+import { timing } from "../../web/turns.js";
 
 const WORDS = [
   { word: "One", start_sample: 0, end_sample: 1000 },
@@ -27,7 +28,10 @@ const transcribed = (id, transcript) => ({
   item_id: id,
   transcript,
 });
-const created = (id, index) => ({ type: "response.created", response: { id, relay: { index } } });
+const created = (id, index) => ({
+  type: "response.created",
+  response: { id, output_modalities: ["audio"], relay: { index } },
+});
 const said = (id, delta) => ({ type: "response.output_audio_transcript.delta", response_id: id, delta });
 const words = (id, list = WORDS) => ({ type: "relay.words", response_id: id, words: list });
 const done = (id, status = "completed", details = null) => ({
@@ -37,7 +41,7 @@ const done = (id, status = "completed", details = null) => ({
 
 const speaking = () => {
   const conversation = after(created("r", 1), said("r", "One two three."), words("r"));
-  conversation.audioReceived(1, 10);
+  conversation.audioReceived(1, 0, new Int16Array(3400), 10);
   return conversation;
 };
 const states = (reply) => reply.words.map((word) => reply.stateOf(word));
@@ -134,9 +138,9 @@ test("the tail is the text whose place in the audio is not known yet", () => {
 
 test("a text reply needs no sound", () => {
   const conversation = after(
-    created("r", 1),
+    { type: "response.created", response: { id: "r", output_modalities: ["text"], relay: { index: 1 } } },
     { type: "response.output_text.delta", response_id: "r", delta: "Hello." },
-    done("r"),
+    done("r", "cancelled"),
   );
   assert.equal(conversation.reply(1).heardText, "Hello.");
   assert.equal(conversation.activity, "listening");
@@ -156,7 +160,7 @@ test("a failed reply says why; one cancelled before its first word disappears", 
 test("a lost connection ends what was open; what was said can be told to the next one", () => {
   const conversation = after(started("u"), stopped("u"), transcribed("u", "count"));
   for (const event of [created("r", 1), said("r", "One two three."), words("r")]) conversation.receive(event);
-  conversation.audioReceived(1, 10);
+  conversation.audioReceived(1, 0, new Int16Array(3400), 10);
   conversation.played(1, 2000);
   conversation.receive(started("v"));
   conversation.disconnected();
@@ -215,7 +219,7 @@ test("a typed turn is timed from when it was sent", () => {
     response_id: "r",
     metrics: { speech_end_ms: null, stages_ms: { llm_first: 80 } },
   });
-  conversation.audioReceived(1, 600);
+  conversation.audioReceived(1, 0, new Int16Array(480), 600);
   conversation.audible(1, 640);
   const reply = conversation.reply(1);
   assert.deepEqual(timing(reply.metrics.stages_ms, reply.marks).onsetMs, 140);
@@ -243,4 +247,137 @@ test("a whole session of the server", () => {
   assert.equal(conversation.turns[1].tail, "noon.");
   assert.match(conversation.turns[4].problem, /voice failed/);
   assert.equal(conversation.activity, "listening");
+});
+
+const drafted = (id, draft) => ({ type: "relay.draft", response_id: id, draft });
+
+test("a committed draft is the beginning of the reply, and the rest joins where its sound ends", () => {
+  const conversation = after(created("r", 1), drafted("r", { prefix: "One two", probability: 0.9 }));
+  const reply = conversation.reply(1);
+  assert.deepEqual(reply.draft, { prefix: "One two", probability: 0.9, committed: null });
+  assert.ok(!reply.joined);
+  conversation.receive(drafted("r", { committed: true })); // what was known stays
+  assert.deepEqual(reply.draft, { prefix: "One two", probability: 0.9, committed: true });
+  assert.equal(reply.slowText, "");
+  assert.equal(reply.joinedAt, 0);
+  conversation.receive(said("r", "One two three."));
+  assert.equal(reply.slowText, "three.");
+  conversation.receive(words("r"));
+  assert.equal(reply.joinedAt, 2000);
+  assert.deepEqual(reply.position, { played: 0, joined: 2000, cut: false });
+});
+
+test("after a fallback all words are the slow path's", () => {
+  const conversation = after(created("r", 1), drafted("r", { prefix: "No", probability: 0.2, committed: false }));
+  conversation.receive(said("r", "One two three."));
+  conversation.receive(words("r"));
+  const reply = conversation.reply(1);
+  assert.equal(reply.slowText, "One two three.");
+  assert.equal(reply.joinedAt, 0);
+});
+
+test("a draft without words is none", () => {
+  const conversation = after(created("r", 1), drafted("r", { probability: 0.2 }), drafted("r", null));
+  assert.equal(conversation.reply(1).draft, null);
+});
+
+test("a question that was not answered before the connection was lost is owed an answer", () => {
+  const conversation = after(started("u"), stopped("u"), transcribed("u", "count"));
+  assert.ok(conversation.owed);
+  conversation.receive(created("r", 1));
+  assert.ok(conversation.owed);
+  conversation.receive(said("r", "One two three."));
+  conversation.receive(words("r"));
+  conversation.audioReceived(1, 0, new Int16Array(3400), 10);
+  conversation.played(1, 300);
+  conversation.disconnected();
+  assert.ok(conversation.owed); // nothing of it was heard
+  assert.ok(!after().owed);
+});
+
+test("the text of a spoken answer alone is no answer", () => {
+  const conversation = after(started("u"), transcribed("u", "count"), created("r", 1), said("r", "One"));
+  conversation.disconnected();
+  assert.ok(conversation.owed);
+  assert.deepEqual(
+    conversation.history().map(({ role }) => role),
+    ["user"],
+  );
+});
+
+test("an answer of which something was heard is not owed", () => {
+  const conversation = after(started("u"), stopped("u"), transcribed("u", "count"));
+  for (const event of [created("r", 1), said("r", "One two three."), words("r")]) conversation.receive(event);
+  conversation.audioReceived(1, 0, new Int16Array(3400), 10);
+  conversation.played(1, 1300);
+  conversation.disconnected();
+  assert.ok(!conversation.owed);
+});
+
+test("the conversation as data says what was heard, when and how", () => {
+  const conversation = after(started("u"), stopped("u"), transcribed("u", "count"));
+  for (const event of [created("r", 1), said("r", "One two three."), words("r")]) conversation.receive(event);
+  conversation.receive({
+    type: "relay.metrics",
+    response_id: "r",
+    metrics: { path: "cascade", speech_end_ms: 100, stages_ms: { ears: 30, llm_first: 20 } },
+  });
+  conversation.audioReceived(1, 0, new Int16Array(3400), 100_170);
+  conversation.audible(1, 100_190);
+  conversation.starved(1);
+  conversation.cut(1, 2000);
+  conversation.receive(done("r", "cancelled"));
+  const [user, reply] = JSON.parse(JSON.stringify(conversation.turns));
+  assert.deepEqual(user, { role: "user", id: "u", state: "done", text: "count" });
+  assert.deepEqual(reply, {
+    role: "assistant",
+    id: "r",
+    state: "done",
+    text: "One two three.",
+    heard_text: "One two",
+    interrupted: true,
+    problem: null,
+    played_samples: 2000,
+    audio_samples: 3400,
+    starved: 1,
+    words: [
+      { word: "One", start_sample: 0, end_sample: 1000, heard: true },
+      { word: "two", start_sample: 1200, end_sample: 2000, heard: true },
+      { word: "three.", start_sample: 2400, end_sample: 3400, heard: false },
+    ],
+    path: "cascade",
+    onset_ms: 90,
+    stages_ms: { ears: 30, llm_first: 20, transport: 20, playout: 20 },
+    draft: null,
+  });
+  assert.deepEqual(conversation.onsets, [90]);
+});
+
+test("a conversation that was kept comes back as it was, without its sound", () => {
+  const conversation = after(started("u"), transcribed("u", "count"), started("v"));
+  for (const event of [created("r", 1), said("r", "One two three."), words("r")]) conversation.receive(event);
+  conversation.receive(drafted("r", { prefix: "One", probability: 0.9, committed: true }));
+  const metrics = { path: "relay", stages_ms: { ears: 30, voice_first: 20 } };
+  conversation.receive({ type: "relay.metrics", response_id: "r", metrics });
+  conversation.audioReceived(1, 0, new Int16Array(3400), 10);
+  conversation.played(1, 1100); // the page is left in mid-reply
+  const kept = JSON.parse(JSON.stringify(conversation.turns));
+  const again = new Conversation(() => undefined);
+  const [user, unheard, reply] = again.restore(kept);
+  assert.deepEqual([user.text, user.state, unheard.state], ["count", "done", "failed"]);
+  assert.deepEqual(states(reply), ["heard", "unheard", "unheard"]);
+  assert.equal(reply.timing.onsetMs, 50);
+  assert.equal(reply.slowText, "two three.");
+  assert.equal(again.activity, "listening");
+  assert.ok(!again.answering);
+  assert.deepEqual(again.history(), [
+    { role: "user", id: "u", text: "count" },
+    { role: "assistant", text: "One" },
+  ]);
+  assert.deepEqual(JSON.parse(JSON.stringify(again.turns))[2], {
+    ...kept[2],
+    state: "done",
+    interrupted: true,
+    audio_samples: 0,
+  });
 });

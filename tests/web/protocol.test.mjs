@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { closeProblem, endpoint, parseAudio, parseEvent, sessionUpdate, subprotocols } from "../../web/protocol.js";
+import { DEFAULTS } from "../../web/settings.js";
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../vectors/${name}.json`, import.meta.url)));
 const bytes = (...values) => Uint8Array.from(values).buffer;
@@ -37,11 +38,11 @@ test("where to connect", () => {
 });
 
 test("the session asks for the extra events, and for text where there is no sound", () => {
-  const { session } = sessionUpdate({ sound: true });
-  assert.deepEqual(session.relay, { playback: true, partials: true });
+  const { session } = sessionUpdate({ sound: true, settings: DEFAULTS });
+  assert.deepEqual(session.relay, { playback: true, partials: true, words: true, metrics: true, draft: true });
   assert.deepEqual(session.output_modalities, ["audio"]);
   assert.equal(session.audio.input.turn_detection.type, "server_vad");
-  assert.deepEqual(sessionUpdate({ sound: false }).session.output_modalities, ["text"]);
+  assert.deepEqual(sessionUpdate({ sound: false, settings: DEFAULTS }).session.output_modalities, ["text"]);
 });
 
 test("an API key travels as a subprotocol", () => {

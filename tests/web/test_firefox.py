@@ -80,6 +80,10 @@ def test_a_typed_turn_without_a_sound_card(server: ServerProcess, tmp_path: Path
         firefox.evaluate("(document.getElementById('text').value = 'Hello.', document.forms[0].requestSubmit())")
         firefox.until("document.querySelector('.reply .word')?.textContent")
         assert firefox.evaluate("document.querySelector('.user .stable').textContent") == "Hello."
+        firefox.evaluate("document.getElementById('open-settings').click()")
+        firefox.until("document.querySelector('dialog[open] [name=microphone]').options.length > 0")
+        hidden = firefox.evaluate("document.getElementById('loudspeaker-field').hidden")
+        assert hidden != firefox.evaluate("'setSinkId' in AudioContext.prototype")
         assert firefox.complaints == []
 
 

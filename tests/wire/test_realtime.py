@@ -392,10 +392,11 @@ def test_items_are_retrieved_and_deleted(protocol: RealtimeProtocol, sdk_parse: 
     assert sdk_parse(retrieved).item.content[0].text == "Hello"
     assert sdk_parse(deleted).item_id == "a"
     assert len(protocol.conversation) == 0
-    for kind in ("retrieve", "delete"):
-        send(protocol, type=f"conversation.item.{kind}", item_id="a", event_id="e")
+    for kind, fields in {"retrieve": {}, "delete": {}, "truncate": {"content_index": 0, "audio_end_ms": 0}}.items():
+        send(protocol, type=f"conversation.item.{kind}", item_id="a", event_id="e", **fields)
         error = the_error(protocol)
-        assert (error["code"], error["param"], error["event_id"]) == ("item_not_found", "item_id", "e")
+        code = f"item_{kind}_invalid_item_id"
+        assert (error["code"], error["param"], error["event_id"]) == (code, "item_id", "e")
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from relay_models.ears import Ears, EarsConfig, load_weights
+from relay_models.ears import Ears, EarsConfig
 from relay_models.ears_folder import PUBLISHED
 from relay_models.encoder import EncoderConfig
 from relay_models.features import FFT_SAMPLES, FeatureConfig
 from relay_models.framing import HOP_SAMPLES, SAMPLE_RATE_HZ, SUBSAMPLING, WINDOW_SAMPLES
 from relay_models.loading import WeightsError, read_config
+from relay_models.stored import load_weights
 from relay_models.transducer import TransducerConfig
 
 LOOKAHEADS = (13, 6, 1, 0)

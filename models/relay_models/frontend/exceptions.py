@@ -9,7 +9,6 @@ aaa T R IH2 P AH0 L EY1
 ai EY2 AY1
 alexa AH0 L EH1 K S AH0
 algorithmic AE2 L G ER0 IH1 DH M IH0 K
-anthropic AE0 N TH R AA1 P IH0 K
 api EY2 P IY2 AY1
 ascii AE1 S K IY0
 async EY1 S IH2 NG K
@@ -32,7 +31,6 @@ celsius S EH1 L S IY0 AH0 S
 centimeter S EH1 N T AH0 M IY2 T ER0
 chatbot CH AE1 T B AA2 T
 chatgpt CH AE2 T JH IY2 P IY2 T IY1
-claude K L AO1 D
 cliche K L IY0 SH EY1
 cmos S IY1 M AO2 S
 codec K OW1 D EH2 K
