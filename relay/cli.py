@@ -13,9 +13,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import relay
+from relay.arguments import (
+    DEVICES,
+    PATHS,
+    Commands,
+    Parser,
+    add_command,
+    add_json,
+    add_url,
+    models_dir,
+    own_server,
+)
+from relay.cli_bench import add_bench
 from relay.errors import RelayError, UsageError, shown
 
 DEFAULT_URL = "ws://127.0.0.1:8000"
@@ -55,8 +67,6 @@ def _switch(text: str) -> bool:
     return text == "1"
 
 
-DEVICES = ("auto", "cpu", "cuda")
-PATHS = ("relay", "cascade", "draft")
 SERVE_FLAGS = (
     ServeFlag("host", "address to listen on; beyond this machine use --api-key", "ADDRESS", default="127.0.0.1"),
     ServeFlag("port", "port to listen on; 0 picks a free one, named on the ready line", "PORT", int, default=8000),
@@ -84,14 +94,6 @@ SERVE_FLAGS = (
         "noise-suppression", "DPDFNet ONNX file, for sessions that ask for noise reduction; default: none", "FILE", Path
     ),
 )
-
-
-class Parser(argparse.ArgumentParser):
-    """Wrong use gives one line on stderr and exit status 2."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises UsageError instead of printing the usage and exiting."""
-        raise UsageError(f"{message}; see `{self.prog} --help`")
 
 
 def run(argv: Sequence[str], environ: Mapping[str, str]) -> int:
@@ -131,37 +133,17 @@ def build_parser(environ: Mapping[str, str]) -> Parser:
     _add_talk(commands, environ)
     _add_transcribe(commands)
     _add_say(commands)
-    _add_bench(commands, environ)
+    add_bench(commands, environ)
     _add_models(commands)
     _add_doctor(commands)
     return parser
 
 
-_Commands = argparse._SubParsersAction  # argparse gives what add_subparsers returns no public name
-
-
-def _command(commands: _Commands[Parser], name: str, summary: str, run_it: Callable[..., int]) -> Parser:
-    parser: Parser = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    parser.set_defaults(run=run_it)
-    return parser
-
-
-def _add_json(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print machine-readable output on stdout")
-
-
-def _add_url(parser: Parser, environ: Mapping[str, str], *, default: str | None, note: str) -> None:
-    parser.add_argument("--url", default=default, help=f"the server; {note}")
-    parser.add_argument(
-        "--api-key", metavar="KEY", default=environ.get("RELAY_API_KEY"), help="key to present; default: $RELAY_API_KEY"
-    )
-
-
 # ---------------------------------------------------------------------------------------------------------------- serve
 
 
-def _add_serve(commands: _Commands[Parser], environ: Mapping[str, str]) -> None:
-    parser = _command(commands, "serve", "run the server", _serve)
+def _add_serve(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
+    parser = add_command(commands, "serve", "run the server", _serve)
     for flag in SERVE_FLAGS:
         default = "" if flag.default is None else f"; default {flag.default}"
         if flag.negation is not None:
@@ -235,10 +217,10 @@ def _serve(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 # ----------------------------------------------------------------------------------------------------------------- demo
 
 
-def _add_demo(commands: _Commands[Parser]) -> None:
-    parser = _command(commands, "demo", "carry one bundled spoken question through a server started for it", _demo)
+def _add_demo(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "demo", "carry one bundled spoken question through a server started for it", _demo)
     parser.add_argument("--output", type=Path, metavar="FILE.wav", help="write the spoken reply here")
-    _add_json(parser)
+    add_json(parser)
 
 
 def _demo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -247,20 +229,14 @@ def _demo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return asyncio.run(demo(DemoOptions(output=options.output, json=options.json, server_environ=own_server(environ))))
 
 
-def own_server(environ: Mapping[str, str]) -> dict[str, str]:
-    """Environment for a server that a command starts for itself: the caller's choice of engines, but no locks."""
-    closed = {"RELAY_API_KEY", "RELAY_TLS_CERT", "RELAY_TLS_KEY", "RELAY_HOST", "RELAY_PORT", "RELAY_MAX_SESSIONS"}
-    return {name: value for name, value in environ.items() if name not in closed}
-
-
 # ----------------------------------------------------------------------------------------------------------------- talk
 
 
-def _add_talk(commands: _Commands[Parser], environ: Mapping[str, str]) -> None:
-    parser = _command(
+def _add_talk(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
+    parser = add_command(
         commands, "talk", "hold a dialogue at the microphone, or with sound files in place of the devices", _talk
     )
-    _add_url(parser, environ, default=DEFAULT_URL, note=f"default {DEFAULT_URL}")
+    add_url(parser, environ, default=DEFAULT_URL, note=f"default {DEFAULT_URL}")
     parser.add_argument(
         "--input", type=Path, metavar="FILE", help="speak this sound file, in real time, instead of the microphone"
     )
@@ -283,7 +259,7 @@ def _add_talk(commands: _Commands[Parser], environ: Mapping[str, str]) -> None:
         "sounds, or off (headphones); default: cancel where that is installed, else guard",
     )
     parser.add_argument("--push-to-talk", action="store_true", help="the space bar begins and ends your turn")
-    _add_json(parser)
+    add_json(parser)
 
 
 def _talk(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -312,8 +288,8 @@ def _talk(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 # ------------------------------------------------------------------------------------------------------ transcribe, say
 
 
-def _add_transcribe(commands: _Commands[Parser]) -> None:
-    parser = _command(commands, "transcribe", "recognise speech in sound files, as a stream", _transcribe)
+def _add_transcribe(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "transcribe", "recognise speech in sound files, as a stream", _transcribe)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="sound file of any rate and channel count")
     parser.add_argument("--engine", default="auto", help="recogniser or model (relay models list), or folder with one")
     parser.add_argument(
@@ -322,7 +298,7 @@ def _add_transcribe(commands: _Commands[Parser]) -> None:
         choices=(0, 80, 480, 1040),
         help="audio the recogniser may wait for before it commits to a word",
     )
-    _add_json(parser)
+    add_json(parser)
 
 
 def _transcribe(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -341,12 +317,12 @@ def _transcribe(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     )
 
 
-def _add_say(commands: _Commands[Parser]) -> None:
-    parser = _command(commands, "say", "speak a text, as a stream", _say)
+def _add_say(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "say", "speak a text, as a stream", _say)
     parser.add_argument("text", metavar="TEXT")
     parser.add_argument("--engine", default="auto", help="voice (relay models list)")
     parser.add_argument("--out", type=Path, metavar="FILE.wav", help="write a WAV file instead of playing")
-    _add_json(parser)
+    add_json(parser)
 
 
 def _say(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -355,185 +331,21 @@ def _say(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     return asyncio.run(say(SayOptions(text=options.text, engine=options.engine, out=options.out, json=options.json)))
 
 
-# ---------------------------------------------------------------------------------------------------------------- bench
-
-
-def _add_bench(commands: _Commands[Parser], environ: Mapping[str, str]) -> None:
-    parser = _command(commands, "bench", "measure", _bench_latency)
-    suites = parser.add_subparsers(title="suites", metavar="SUITE", required=True)
-    summary = "measure the time from the last word to the first sound, and where it goes"
-    latency = _command(suites, "latency", summary, _bench_latency)
-    latency.add_argument("--path", choices=PATHS, default="cascade", help="how replies are made; default cascade")
-    latency.add_argument("--turns", type=_positive, default=20, metavar="N", help="turns to measure; default 20")
-    latency.add_argument("--seed", type=int, default=0, help="of the utterances, pauses and noise; default 0")
-    _add_url(latency, environ, default=None, note="default: one started for the measurement")
-    latency.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
-    latency.add_argument("--plot", type=Path, metavar="FILE.png", help="draw stages and distribution here")
-    _add_bench_sessions(suites)
-    _add_bench_quality(suites)
-    _add_bench_echo(suites)
-
-
-def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from relay.commands.bench import LatencyOptions, bench_latency
-
-    return asyncio.run(
-        bench_latency(
-            LatencyOptions(
-                path=options.path,
-                turns=options.turns,
-                seed=options.seed,
-                url=options.url,
-                api_key=options.api_key,
-                json=options.json,
-                plot=options.plot,
-                server_environ=own_server(environ),
-            )
-        )
-    )
-
-
-def _add_bench_sessions(suites: _Commands[Parser]) -> None:
-    sessions = _command(suites, "sessions", "measure what sessions cost the server", _bench_sessions)
-    sessions.add_argument("--quiet", type=_positive, default=50, metavar="N", help="quiet callers; default 50")
-    sessions.add_argument("--seconds", type=float, default=20.0, help="how long they are measured; default 20")
-    sessions.add_argument("--churn", type=_positive, default=1000, metavar="N", help="opened and closed; default 1000")
-    sessions.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
-
-
-def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from relay.commands.bench_sessions import SessionsOptions, bench_sessions
-
-    asked = SessionsOptions(
-        quiet=options.quiet,
-        seconds=options.seconds,
-        churn=options.churn,
-        json=options.json,
-        server_environ=own_server(environ),
-    )
-    return asyncio.run(bench_sessions(asked))
-
-
-def _add_bench_quality(suites: _Commands[Parser]) -> None:
-    quality = _command(suites, "quality", "measure how well recordings are heard, against the baseline", _bench_quality)
-    quality.add_argument("--part", choices=("ears",), default="ears", help="what is measured; default ears")
-    quality.add_argument(
-        "--ears", action="append", default=[], metavar="ENGINE", help="recogniser, also several times; default all here"
-    )
-    quality.add_argument(
-        "--lookahead-ms", action="append", type=int, default=[], metavar="N", help="also several times; default all"
-    )
-    quality.add_argument("--device", choices=DEVICES, default="cpu", help="where they run; default cpu")
-    quality.add_argument(
-        "--manifest",
-        action="append",
-        type=Path,
-        default=[],
-        metavar="PATH",
-        help='JSON lines {"wav", "text"}, or a folder that holds manifest.jsonl; also several times. Default: a small '
-        "synthetic set",
-    )
-    quality.add_argument("--align", action="store_true", help="time words by forced alignment, not by each recogniser")
-    quality.add_argument("--recordings", type=_positive, metavar="N", help="of each set; default all")
-    quality.add_argument("--chunk-ms", type=_positive, default=80, metavar="N", help="audio at a time; default 80")
-    quality.add_argument(
-        "--non-speech-s", type=float, default=30.0, metavar="S", help="of each kind of noise; 0 for none; default 30"
-    )
-    quality.add_argument("--hour", action="store_true", help="let each recogniser hear an hour of audio in one slot")
-    quality.add_argument("--seed", type=int, default=0, help="of the noises; default 0")
-    quality.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
-    quality.add_argument("--plot", type=Path, metavar="FILE.png", help="draw errors, delays and insertions here")
-
-
-def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from relay.commands.bench_quality import QualityOptions, bench_quality
-
-    asked = QualityOptions(
-        ears=tuple(options.ears),
-        lookahead_ms=tuple(options.lookahead_ms),
-        device=options.device,
-        manifests=tuple(options.manifest),
-        align=options.align,
-        recordings=options.recordings,
-        chunk_ms=options.chunk_ms,
-        non_speech_s=options.non_speech_s,
-        hour=options.hour,
-        seed=options.seed,
-        json=options.json,
-        plot=options.plot,
-        models_dir=models_dir(environ),
-    )
-    return asyncio.run(bench_quality(asked))
-
-
-def _add_bench_echo(suites: _Commands[Parser]) -> None:
-    summary = "measure how often the echo of its own voice interrupts a reply, with and without echo control"
-    echo = _command(suites, "echo", summary, _bench_echo)
-    echo.add_argument(
-        "--control",
-        action="append",
-        choices=("off", "guard", "cancel"),
-        default=[],
-        help="echo control, also several times; default all here",
-    )
-    echo.add_argument(
-        "--echo-db",
-        action="append",
-        type=float,
-        default=[],
-        metavar="DB",
-        help="level of the echo, relative to the reply; also several times; default -20 and -30",
-    )
-    echo.add_argument("--replies", type=_positive, default=200, metavar="N", help="in each condition; default 200")
-    echo.add_argument("--seed", type=int, default=0, help="of the rooms, times and noise; default 0")
-    echo.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
-
-
-def _bench_echo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from relay.commands.bench_echo import EchoOptions, bench_echo
-
-    asked = EchoOptions(
-        controls=tuple(dict.fromkeys(options.control)),
-        echo_db=tuple(options.echo_db) or EchoOptions().echo_db,
-        replies=options.replies,
-        seed=options.seed,
-        json=options.json,
-    )
-    return bench_echo(asked)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
 # ------------------------------------------------------------------------------------------------------- models, doctor
 
 
-def _add_models(commands: _Commands[Parser]) -> None:
-    parser = _command(commands, "models", "engines and weights on this machine", _models_list)
+def _add_models(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "models", "engines and weights on this machine", _models_list)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
-    _add_json(_command(verbs, "list", "list engines: what they need and whether they can run here", _models_list))
-    _add_json(_command(verbs, "verify", "check all weights against their checksums", _models_verify))
-    pull = _command(verbs, "pull", "download a published checkpoint from a hub", _models_pull)
+    add_json(add_command(verbs, "list", "list engines: what they need and whether they can run here", _models_list))
+    add_json(add_command(verbs, "verify", "check all weights against their checksums", _models_verify))
+    pull = add_command(verbs, "pull", "download a published checkpoint from a hub", _models_pull)
     pull.add_argument("model", metavar="NAME", help="nemotron, or a hub's OWNER/MODEL")
-    bring = _command(verbs, "import", "copy a folder with a checkpoint to the other models", _models_import)
+    bring = add_command(verbs, "import", "copy a folder with a checkpoint to the other models", _models_import)
     bring.add_argument("folder", type=Path, metavar="FOLDER")
     for parser in (pull, bring):
         parser.add_argument("--as", dest="as_name", metavar="NAME", help="name to give it; default: its own")
-        _add_json(parser)
-
-
-def models_dir(environ: Mapping[str, str]) -> Path:
-    """Where models of the user's own are: in $RELAY_HOME, else where the platform keeps data of applications."""
-    if home := environ.get("RELAY_HOME"):
-        return Path(home) / "models"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "relay" / "models"
-    data = environ.get("LOCALAPPDATA") if sys.platform == "win32" else environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "relay" / "models"
+        add_json(parser)
 
 
 def _models_list(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -560,10 +372,10 @@ def _models_import(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     return import_folder(models_dir(environ), options.folder, as_name=options.as_name, json=options.json)
 
 
-def _add_doctor(commands: _Commands[Parser]) -> None:
-    parser = _command(commands, "doctor", "say what works here and what to do about the rest", _doctor)
+def _add_doctor(commands: Commands[Parser]) -> None:
+    parser = add_command(commands, "doctor", "say what works here and what to do about the rest", _doctor)
     parser.add_argument("--port", type=int, default=8000, help="port that should be free; default 8000")
-    _add_json(parser)
+    add_json(parser)
 
 
 def _doctor(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

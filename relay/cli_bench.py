@@ -1,0 +1,157 @@
+"""The command line of `relay bench`: one function for the arguments of each suite, and one that runs it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from relay.arguments import DEVICES, PATHS, Commands, Parser, add_command, add_url, models_dir, own_server, positive
+
+
+def add_bench(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
+    """`relay bench` and its suites."""
+    parser = add_command(commands, "bench", "measure", _bench_latency)
+    suites = parser.add_subparsers(title="suites", metavar="SUITE", required=True)
+    summary = "measure the time from the last word to the first sound, and where it goes"
+    latency = add_command(suites, "latency", summary, _bench_latency)
+    latency.add_argument("--path", choices=PATHS, default="cascade", help="how replies are made; default cascade")
+    latency.add_argument("--turns", type=positive, default=20, metavar="N", help="turns to measure; default 20")
+    latency.add_argument("--seed", type=int, default=0, help="of the utterances, pauses and noise; default 0")
+    add_url(latency, environ, default=None, note="default: one started for the measurement")
+    latency.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+    latency.add_argument("--plot", type=Path, metavar="FILE.png", help="draw stages and distribution here")
+    _add_bench_sessions(suites)
+    _add_bench_quality(suites)
+    _add_bench_echo(suites)
+
+
+def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench import LatencyOptions, bench_latency
+
+    return asyncio.run(
+        bench_latency(
+            LatencyOptions(
+                path=options.path,
+                turns=options.turns,
+                seed=options.seed,
+                url=options.url,
+                api_key=options.api_key,
+                json=options.json,
+                plot=options.plot,
+                server_environ=own_server(environ),
+            )
+        )
+    )
+
+
+def _add_bench_sessions(suites: Commands[Parser]) -> None:
+    sessions = add_command(suites, "sessions", "measure what sessions cost the server", _bench_sessions)
+    sessions.add_argument("--quiet", type=positive, default=50, metavar="N", help="quiet callers; default 50")
+    sessions.add_argument("--seconds", type=float, default=20.0, help="how long they are measured; default 20")
+    sessions.add_argument("--churn", type=positive, default=1000, metavar="N", help="opened and closed; default 1000")
+    sessions.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+
+
+def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_sessions import SessionsOptions, bench_sessions
+
+    asked = SessionsOptions(
+        quiet=options.quiet,
+        seconds=options.seconds,
+        churn=options.churn,
+        json=options.json,
+        server_environ=own_server(environ),
+    )
+    return asyncio.run(bench_sessions(asked))
+
+
+def _add_bench_quality(suites: Commands[Parser]) -> None:
+    quality = add_command(
+        suites, "quality", "measure how well recordings are heard, against the baseline", _bench_quality
+    )
+    quality.add_argument("--part", choices=("ears",), default="ears", help="what is measured; default ears")
+    quality.add_argument(
+        "--ears", action="append", default=[], metavar="ENGINE", help="recogniser, also several times; default all here"
+    )
+    quality.add_argument(
+        "--lookahead-ms", action="append", type=int, default=[], metavar="N", help="also several times; default all"
+    )
+    quality.add_argument("--device", choices=DEVICES, default="cpu", help="where they run; default cpu")
+    quality.add_argument(
+        "--manifest",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help='JSON lines {"wav", "text"}, or a folder that holds manifest.jsonl; also several times. Default: a small '
+        "synthetic set",
+    )
+    quality.add_argument("--align", action="store_true", help="time words by forced alignment, not by each recogniser")
+    quality.add_argument("--recordings", type=positive, metavar="N", help="of each set; default all")
+    quality.add_argument("--chunk-ms", type=positive, default=80, metavar="N", help="audio at a time; default 80")
+    quality.add_argument(
+        "--non-speech-s", type=float, default=30.0, metavar="S", help="of each kind of noise; 0 for none; default 30"
+    )
+    quality.add_argument("--hour", action="store_true", help="let each recogniser hear an hour of audio in one slot")
+    quality.add_argument("--seed", type=int, default=0, help="of the noises; default 0")
+    quality.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+    quality.add_argument("--plot", type=Path, metavar="FILE.png", help="draw errors, delays and insertions here")
+
+
+def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_quality import QualityOptions, bench_quality
+
+    asked = QualityOptions(
+        ears=tuple(options.ears),
+        lookahead_ms=tuple(options.lookahead_ms),
+        device=options.device,
+        manifests=tuple(options.manifest),
+        align=options.align,
+        recordings=options.recordings,
+        chunk_ms=options.chunk_ms,
+        non_speech_s=options.non_speech_s,
+        hour=options.hour,
+        seed=options.seed,
+        json=options.json,
+        plot=options.plot,
+        models_dir=models_dir(environ),
+    )
+    return asyncio.run(bench_quality(asked))
+
+
+def _add_bench_echo(suites: Commands[Parser]) -> None:
+    summary = "measure how often the echo of its own voice interrupts a reply, with and without echo control"
+    echo = add_command(suites, "echo", summary, _bench_echo)
+    echo.add_argument(
+        "--control",
+        action="append",
+        choices=("off", "guard", "cancel"),
+        default=[],
+        help="echo control, also several times; default all here",
+    )
+    echo.add_argument(
+        "--echo-db",
+        action="append",
+        type=float,
+        default=[],
+        metavar="DB",
+        help="level of the echo, relative to the reply; also several times; default -20 and -30",
+    )
+    echo.add_argument("--replies", type=positive, default=200, metavar="N", help="in each condition; default 200")
+    echo.add_argument("--seed", type=int, default=0, help="of the rooms, times and noise; default 0")
+    echo.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+
+
+def _bench_echo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_echo import EchoOptions, bench_echo
+
+    asked = EchoOptions(
+        controls=tuple(dict.fromkeys(options.control)),
+        echo_db=tuple(options.echo_db) or EchoOptions().echo_db,
+        replies=options.replies,
+        seed=options.seed,
+        json=options.json,
+    )
+    return bench_echo(asked)
