@@ -25,6 +25,7 @@ def add_bench(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
     _add_bench_sessions(suites)
     _add_bench_quality(suites)
     _add_bench_echo(suites)
+    _add_bench_page(suites)
 
 
 def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -155,3 +156,16 @@ def _bench_echo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
         json=options.json,
     )
     return bench_echo(asked)
+
+
+def _add_bench_page(suites: Commands[Parser]) -> None:
+    page = add_command(suites, "page", "measure how fast the page falls silent when interrupted", _bench_page)
+    page.add_argument("--interruptions", type=positive, default=20, metavar="N", help="to try; default 20")
+    page.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+
+
+def _bench_page(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_page import PageOptions, bench_page
+
+    asked = PageOptions(options.interruptions, options.json, own_server(environ))
+    return asyncio.run(bench_page(asked))

@@ -21,6 +21,8 @@ COMMANDS = (
     ["bench"],
     ["bench", "latency"],
     ["bench", "quality"],
+    ["bench", "echo"],
+    ["bench", "page"],
     ["models"],
     ["models", "list"],
     ["models", "verify"],
