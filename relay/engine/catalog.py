@@ -232,6 +232,6 @@ def _find(kind: Kind, entries: Sequence[Entry[R]], name: str, own: Sequence[str]
         for entry in entries:
             if entry.missing is None:
                 return entry
-        raise EngineUnavailable(f"no {kind} engine is installed: {entries[-1].missing}")
+        raise EngineUnavailable(f"no {kind} engine is installed: {entries[0].missing}")
     known = ", ".join(["auto", *(known for entry in entries for known in (entry.name, *entry.aliases)), *own])
     raise UsageError(f"there is no {kind} engine {name!r}: choose one of {known}, or give a folder with one")

@@ -86,7 +86,8 @@ def test_a_silent_reply_is_a_failure(serving: Any, monkeypatch: pytest.MonkeyPat
 
 def test_an_apology_is_heard_and_reported(serving: Any) -> None:
     async def main() -> None:
-        brain = FakeBrain([[BrainUnavailable("the language model is away")]])
+        # Several times: it may be asked before the turn's end is certain as well.
+        brain = FakeBrain([[BrainUnavailable("the language model is away")]] * 9)
         async with serving(brain=brain) as stand:
             turn = await ask(stand.server.url, load(QUESTION, 24_000))
         assert turn.reply.status == "failed"

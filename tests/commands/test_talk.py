@@ -84,7 +84,8 @@ def test_a_file_without_speech_is_an_error_that_says_so(serving: Any, tmp_path: 
 
 
 def test_a_failing_brain_is_heard_and_reported(serving: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    broken = FakeBrain([[BrainUnavailable("the language model is away")]])
+    # Several times: it may be asked before the turn's end is certain as well.
+    broken = FakeBrain([[BrainUnavailable("the language model is away")]] * 9)
 
     async def main() -> int:
         async with serving(brain=broken) as stand:

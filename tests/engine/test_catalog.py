@@ -90,7 +90,8 @@ def test_listing_names_what_this_version_ships(monkeypatch: pytest.MonkeyPatch, 
 
     monkeypatch.setattr(loading, "locate", locate)
     listed = [(entry.kind, entry.name) for entry in catalog.listing()]
-    assert listed == [*([("ears", "relay")] if shipped else []), ("ears", "pocketsphinx"), ("voice", "espeak")]
+    ours = [("ears", "relay"), ("voice", "relay")] if shipped else []
+    assert sorted(listed) == sorted([*ours, ("ears", "pocketsphinx"), ("voice", "espeak")])
 
 
 def test_a_folder_goes_to_the_runner_that_can_run_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

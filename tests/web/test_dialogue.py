@@ -213,7 +213,7 @@ def test_escape_and_the_stop_button_stop_the_reply(scripted: Serve, visit: Open)
         visited.until(lambda n=number: len(visited.playback("flushed")) == n + 1, "the flush")
         expect(page.locator(".reply").nth(number).locator("del").last).to_have_text("end.")
     expect(page.get_by_role("button", name="Stop")).to_be_hidden()
-    assert cleared == ["resp_1", "resp_2"]
+    visited.until(lambda: cleared == ["resp_1", "resp_2"], "the second stop at the server")
 
 
 def test_the_conversation_can_be_saved(scripted: Serve, visit: Open, tmp_path: Path) -> None:
