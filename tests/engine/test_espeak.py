@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from relay.audio import VOICE_RATE_HZ, Int16Array
 from relay.engine import espeak_voice
 from relay.engine.espeak_voice import EspeakRunner
-from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
+from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import EngineUnavailable
+from tests.engine.voices import audio, say, spoken, step
 
 REPLY = (
     "Hello there! I can book a table for two people at seven in the evening, near the window of the restaurant, "
@@ -34,31 +35,6 @@ def runner() -> EspeakRunner:
     runner = EspeakRunner(max_slots=8)
     runner.load()
     return runner
-
-
-def step(runner: EspeakRunner, slot: int, x: VoiceInput) -> VoiceOutput:
-    (result,) = runner.step([slot], [x])
-    assert isinstance(result, VoiceOutput), result
-    return result
-
-
-def say(runner: EspeakRunner, increments: list[str], *, slot: int = 0, speed: float = 1.0) -> list[VoiceOutput]:
-    """Hands the increments over, one a step, then steps until the reply is spoken."""
-    if slot not in runner._slots:
-        runner.open(slot)
-    outputs = [step(runner, slot, VoiceInput(text, speed=speed)) for text in increments]
-    outputs.append(step(runner, slot, VoiceInput("", final=True, speed=speed)))
-    while not outputs[-1].final:
-        outputs.append(step(runner, slot, VoiceInput("", speed=speed)))
-    return outputs
-
-
-def audio(outputs: list[VoiceOutput]) -> Int16Array:
-    return np.concatenate([output.pcm for output in outputs])
-
-
-def spoken(outputs: list[VoiceOutput]) -> list[SpokenWord]:
-    return [word for output in outputs for word in output.words]
 
 
 def check(outputs: list[VoiceOutput], text: str) -> None:

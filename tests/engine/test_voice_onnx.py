@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
+from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.engine.voice_onnx import OnnxVoiceRunner
 from relay.errors import WeightsError
+from tests.engine.voices import audio, say, spoken, step
 
 pytestmark = pytest.mark.timeout(600)  # an export, which a busy machine takes minutes for
 REPLY = "Hello there! It costs $3.5 million, 😀 Dr. Smith said — in 2026. Ok?"
@@ -38,30 +39,6 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> OnnxVoiceRunner:
     return runner
 
 
-def step(runner: OnnxVoiceRunner, slot: int, x: VoiceInput) -> VoiceOutput:
-    (result,) = runner.step([slot], [x])
-    assert isinstance(result, VoiceOutput), result
-    return result
-
-
-def say(runner: OnnxVoiceRunner, increments: list[str], *, slot: int = 0, speed: float = 1.0) -> list[VoiceOutput]:
-    if slot not in runner._slots:
-        runner.open(slot)
-    outputs = [step(runner, slot, VoiceInput(text, speed=speed)) for text in increments]
-    outputs.append(step(runner, slot, VoiceInput("", final=True, speed=speed)))
-    while not outputs[-1].final:
-        outputs.append(step(runner, slot, VoiceInput("", speed=speed)))
-    return outputs
-
-
-def audio(outputs: list[VoiceOutput]) -> np.ndarray:
-    return np.concatenate([output.pcm for output in outputs])
-
-
-def words_of(outputs: list[VoiceOutput]) -> list[SpokenWord]:
-    return [word for output in outputs for word in output.words]
-
-
 def increments_of(text: str, cuts: list[int]) -> list[str]:
     """Whole words in groups."""
     words = text.split()
@@ -74,8 +51,8 @@ def increments_of(text: str, cuts: list[int]) -> list[str]:
 def test_however_the_words_come_the_sound_is_the_same(runner: OnnxVoiceRunner, text: str, cuts: list[int]) -> None:
     whole, parts = say(runner, [text]), say(runner, increments_of(text, cuts), slot=1)
     np.testing.assert_array_equal(audio(parts), audio(whole))
-    assert [word.text for word in words_of(parts)] == text.split()
-    assert [word.text for word in words_of(whole)] == text.split()
+    assert [word.text for word in spoken(parts)] == text.split()
+    assert [word.text for word in spoken(whole)] == text.split()
 
 
 @settings(max_examples=40, deadline=None)
@@ -83,7 +60,7 @@ def test_however_the_words_come_the_sound_is_the_same(runner: OnnxVoiceRunner, t
 def test_words_lie_in_order_inside_the_sound_and_come_with_it(runner: OnnxVoiceRunner, text: str) -> None:
     outputs = say(runner, increments_of(text, list(range(10))))
     samples, latest = len(audio(outputs)), 0
-    for word in words_of(outputs):
+    for word in spoken(outputs):
         assert latest <= word.start_sample <= word.end_sample <= samples
         latest = word.start_sample
     sent = 0
@@ -94,7 +71,7 @@ def test_words_lie_in_order_inside_the_sound_and_come_with_it(runner: OnnxVoiceR
 
 def test_words_that_are_read_as_several_or_together_share_their_time(runner: OnnxVoiceRunner) -> None:
     outputs = say(runner, [REPLY])
-    words = words_of(outputs)
+    words = spoken(outputs)
     assert " ".join(word.text for word in words) == REPLY
     length = {word.text: word.end_sample - word.start_sample for word in words}
     assert length["😀"] == length["—"] == 0
@@ -133,7 +110,7 @@ def test_slots_side_by_side_do_not_touch_each_other(runner: OnnxVoiceRunner) -> 
 @pytest.mark.parametrize("text", ["", "😀", "... —"])
 def test_nothing_to_say_ends_at_once(runner: OnnxVoiceRunner, text: str) -> None:
     outputs = say(runner, [text])
-    assert [word.text for word in words_of(outputs)] == text.split()
+    assert [word.text for word in spoken(outputs)] == text.split()
     assert outputs[-1].final
 
 
