@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -320,20 +320,28 @@ class Planner(threading.Thread):
 
 
 class MixSchedule:
-    """Mix of each step: short rows first.
+    """Mix of each step: short rows first; in the end, where that is wanted, other shares.
 
     Args:
         mix: The mix in the long run.
         short_steps: Steps with the three shortest kinds of row.
+        late_shares: Shares of the groups from step `late_from` on.
+        late_from: See `late_shares`.
     """
 
-    def __init__(self, mix: Mix, short_steps: int) -> None:
+    def __init__(
+        self, mix: Mix, short_steps: int, late_shares: Mapping[str, float] | None = None, late_from: int = 10**9
+    ) -> None:
         self._short = Mix(mix.seconds, mix.shares, min(3, mix.buckets))
         self._mix, self._short_steps = mix, short_steps
+        self._late = replace(mix, shares=late_shares or mix.shares)
+        self._late_from = late_from
 
     def __call__(self, step: int) -> Mix:
         """The mix of a step."""
-        return self._short if step < self._short_steps else self._mix
+        if step < self._short_steps:
+            return self._short
+        return self._mix if step < self._late_from else self._late
 
 
 def group_of(shard: str) -> str:

@@ -143,6 +143,14 @@ def test_shards_are_taken_in_as_they_appear(tmp_path: Path) -> None:
     assert filled.groups == ["flite", "espeak"]
 
 
+def test_the_mix_begins_with_short_rows_and_ends_with_other_shares() -> None:
+    mix = Mix(8.0, {"flite": 1.0})
+    schedule = MixSchedule(mix, 2, {"espeak": 1.0}, 5)
+    assert [schedule(step).buckets for step in (0, 1, 2, 9)] == [3, 3, mix.buckets, mix.buckets]
+    assert [next(iter(schedule(step).shares)) for step in (1, 4, 5, 9)] == ["flite", "flite", "espeak", "espeak"]
+    assert schedule(5).seconds == mix.seconds
+
+
 def test_the_planner_hands_plans_out_in_order() -> None:
     schedule = MixSchedule(Mix(8.0, SHARES), 2)
     planner = Planner(STORE, schedule, 0, 1)
