@@ -44,12 +44,13 @@ from relay_models.training.ears_trainer import Hearing, Recipe, Trainer, settle
 from relay_models.transducer import TransducerConfig
 
 SHARES = {
-    "espeak": 0.22, "flite": 0.24, "kal16": 0.03, "kathleen": 0.05, "speakers": 0.02, "librispeech_train_clean_5": 0.13,
-    "librispeech_samples": 0.03, "common_voice_v1_valid_test": 0.11, "common_voice_v1_valid_dev": 0.11,
-    "common_voice_small": 0.01, "speechocean762": 0.04, "ljspeech_part": 0.01,
+    "espeak": 0.20, "flite": 0.22, "kal16": 0.02, "kathleen": 0.05, "speakers": 0.02, "librispeech_train_clean_5": 0.12,
+    "librispeech_dev_clean_part": 0.06, "librispeech_samples": 0.02, "common_voice_v1_valid_test": 0.10,
+    "common_voice_v1_valid_dev": 0.15, "common_voice_small": 0.01, "speechocean762": 0.03, "an4": 0.01,
+    "ljspeech_part": 0.02, "vctk_p239": 0.01,
 }  # fmt: skip
 """Of the clips of a batch; groups that the store does not have are left out."""
-LATE_SHARES = {name: share * (0.45 if name in ("espeak", "flite", "kal16") else 1.8) for name, share in SHARES.items()}
+LATE_SHARES = {name: share * (0.7 if name in ("espeak", "flite", "kal16") else 1.3) for name, share in SHARES.items()}
 """From `--late-from` on: people above all, whom the model is for."""
 JUDGED = ("slt", "slt_hts", "klatt", "kathleen", "strangers")
 """Sets that a run is judged by: voices left out of the synthesis, prompts left out, speakers left out."""
