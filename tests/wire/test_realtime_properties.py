@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +14,7 @@ from relay.events import CallDelta
 from relay.wire.client_events import ERROR_CODES
 from relay.wire.commands import ResponseParams
 from relay.wire.realtime import MAX_BESIDE, RealtimeProtocol
-
-NewProtocol = Callable[..., RealtimeProtocol]
-SdkParse = Callable[[str], Any]
+from tests.wire.protocol_talk import NewProtocol, SdkParse
 
 # One letter an event: created, item, konversation item, part, transcript, written text, audio, function's arguments;
 # upper case: done.
