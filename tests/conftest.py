@@ -3,6 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is; by default one of more than 200 ms is a failure.
+settings.register_profile("relay", deadline=None)
+settings.load_profile("relay")
 
 
 @pytest.fixture(scope="session")
