@@ -293,7 +293,7 @@ AT_ONCE = st.sampled_from(
 TEXTS = st.sampled_from(["hello there", "yes", "well", "I see", "", RuntimeError("deaf")])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(ACTIONS, min_size=2, max_size=10),
     st.lists(TEXTS, min_size=1, max_size=6),

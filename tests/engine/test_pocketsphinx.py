@@ -104,7 +104,7 @@ def test_words_are_where_they_were_said(runner: PocketsphinxRunner, question: In
     assert all(abs(shift - len(lead)) <= 0.1 * EARS_RATE_HZ for shift in shifts.values())
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(cuts=st.lists(st.integers(0, 46_000), max_size=12))
 def test_any_split_hears_the_same(runner: PocketsphinxRunner, question: Int16Array, cuts: list[int]) -> None:
     opened(runner, 0, 1)
