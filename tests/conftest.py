@@ -17,3 +17,10 @@ def exported_ears(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.engine.ears_models import write_exported
 
     return write_exported(tmp_path_factory.mktemp("models") / "small")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever test comes first makes the export, which a busy machine takes minutes for."""
+    for item in items:
+        if "exported_ears" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(600))
