@@ -110,7 +110,7 @@ async def act(caller: Caller, action: Any) -> None:
             )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(ACTIONS, min_size=3, max_size=14),
     st.lists(TEXTS, min_size=1, max_size=6),

@@ -104,7 +104,8 @@ class DeviceCard:
         self, blocks: asyncio.Queue[tuple[Int16Array, Int16Array] | None], names: str
     ) -> tuple[Int16Array, Int16Array]:
         try:
-            block = await asyncio.wait_for(blocks.get(), STALLED_S)
+            async with asyncio.timeout(STALLED_S):  # `wait_for` of Python 3.11 loses a Ctrl-C that comes with a block
+                block = await blocks.get()
         except TimeoutError:
             block = None
         if block is None:

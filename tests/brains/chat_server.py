@@ -79,7 +79,9 @@ def delta(text: str | None, finish: str | None = None) -> str:
 
 
 DONE = "data: [DONE]\n\n"
-SHORT = ChatSettings(connect_timeout_s=2.0, first_token_timeout_s=0.3, between_tokens_timeout_s=0.2)
+# Each is short alone: on a busy machine the other would run out first.
+SHORT_FIRST = ChatSettings(first_token_timeout_s=0.3)
+SHORT_PAUSE = ChatSettings(between_tokens_timeout_s=0.2)
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@ import itertools
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.brains import Brain
@@ -219,7 +219,6 @@ def test_cuda_where_there_is_none() -> None:
 roles = st.sampled_from(["system", "user", "assistant", "tool"])
 
 
-@settings(deadline=None)
 @given(st.lists(st.builds(Message, roles, st.text("a \n", max_size=3))))
 def test_turns_alternate(messages: list[Message]) -> None:
     turns = _turns(messages)

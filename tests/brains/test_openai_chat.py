@@ -13,7 +13,19 @@ import pytest
 from relay.brains.openai_chat import ChatSettings, OpenAIChatBrain, OpenAIChatDialogue
 from relay.errors import BrainUnavailable, ConfigError
 from relay.events import ReplyEnd
-from tests.brains.chat_server import ASK, DONE, KEY, SHORT, Exchange, ask, delta, dialogue, fail, server
+from tests.brains.chat_server import (
+    ASK,
+    DONE,
+    KEY,
+    SHORT_FIRST,
+    SHORT_PAUSE,
+    Exchange,
+    ask,
+    delta,
+    dialogue,
+    fail,
+    server,
+)
 
 # --- a server that behaves, more or less
 
@@ -227,7 +239,7 @@ def test_silence_before_the_first_word() -> None:
         await x.stream(": ping\n\n", delta(None), delta("<think>hm"))
         await x.closed_by_client()
 
-    assert "said nothing for 0.3 s" in fail(handler, settings=SHORT)
+    assert "said nothing for 0.3 s" in fail(handler, settings=SHORT_FIRST)
 
 
 def test_silence_in_mid_reply() -> None:
@@ -235,7 +247,7 @@ def test_silence_in_mid_reply() -> None:
         await x.stream(delta("well"))
         await x.closed_by_client()
 
-    assert "stopped for 0.2 s in mid-reply" in fail(handler, settings=SHORT)
+    assert "stopped for 0.2 s in mid-reply" in fail(handler, settings=SHORT_PAUSE)
 
 
 def test_a_slow_listener_is_no_slow_server() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay.events import CallDelta, ReplyEnd, Tool, ToolOffer
-from tests.brains.chat_server import ASK, DONE, SHORT, Exchange, answer, call, delta, dialogue, fail, part, server
+from tests.brains.chat_server import ASK, DONE, SHORT_PAUSE, Exchange, answer, call, delta, dialogue, fail, part, server
 
 COUNTS = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
 OFFER = ToolOffer((Tool("look_up", "Looks a city up.", {"type": "object"}), Tool("ring")))
@@ -97,7 +97,7 @@ def test_silence_in_the_middle_of_a_call() -> None:
         await x.stream(part(tool_calls=[call(0, '{"city":', "look_up", "c")]))
         await x.closed_by_client()
 
-    assert "stopped for 0.2 s in mid-reply" in fail(handler, settings=SHORT)
+    assert "stopped for 0.2 s in mid-reply" in fail(handler, settings=SHORT_PAUSE)
 
 
 def test_a_server_that_cannot_count_is_asked_without() -> None:

@@ -60,7 +60,7 @@ def test_what_is_not_the_same_frames_is_refused(control: EchoControl, heard: int
         control.step(np.zeros(heard, np.int16), np.zeros(played, np.int16))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-32768, 32767), min_size=1, max_size=40), st.integers(1, 20), st.integers(0, 2**32 - 1))
 def test_the_guard_takes_anything_and_gives_as_much(spikes: list[int], frames: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def test_the_guard_takes_anything_and_gives_as_much(spikes: list[int], frames: i
         assert len(out) == count
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_nothing_played_means_nothing_changed(seed: int) -> None:
     heard = np.random.default_rng(seed).integers(-32768, 32768, 60 * 240).astype(np.int16)
@@ -82,7 +82,7 @@ def test_nothing_played_means_nothing_changed(seed: int) -> None:
     assert guard.is_open
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12))
 def test_the_guard_does_not_mind_how_the_stream_is_cut(cuts: list[int]) -> None:
     played = int16(voice(1, 120, 3))

@@ -225,6 +225,23 @@ def test_a_device_that_stops_is_said_to_be_unplugged() -> None:
     assert not STREAMS[0].thread.is_alive()
 
 
+@pytest.mark.parametrize("turns", range(6))
+def test_a_call_that_is_cancelled_as_a_block_arrives_ends(turns: int) -> None:
+    async def main() -> None:
+        blocks: asyncio.Queue[tuple[Int16Array, Int16Array] | None] = asyncio.Queue()
+        silence = np.zeros(480, dtype=np.int16)
+        waiting = asyncio.create_task(DeviceCard(PlayoutClock(), nothing)._next(blocks, "it"))
+        await asyncio.sleep(0.01)
+        blocks.put_nowait((silence, silence))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        was_cancelled = waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled() == was_cancelled
+
+    asyncio.run(main())
+
+
 @pytest.mark.usefixtures("sounddevice")
 @pytest.mark.parametrize(
     ("asked", "kind", "index"),

@@ -91,7 +91,7 @@ def test_output_lags_by_the_delay_and_less_than_a_hop(passing: DenoiseRunner) ->
     passing.close(0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(0, 700), max_size=12),
     others=st.lists(st.integers(0, 400), max_size=12),

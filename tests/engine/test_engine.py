@@ -65,7 +65,7 @@ async def entered(runner: Adder) -> None:
     assert await asyncio.to_thread(runner.entered.wait, 30)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 20), max_size=6), min_size=1, max_size=8), st.integers(1, 4))
 def test_desynchronised_callers_get_their_own_results(scripts: list[list[int]], max_batch: int) -> None:
     async def caller(engine: Engine[int, int], script: list[int]) -> None:

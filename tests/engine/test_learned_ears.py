@@ -91,7 +91,7 @@ def test_words_are_shown_while_they_are_spoken(runner: LearnedEars[object]) -> N
     step(runner, 0, NOTHING, final=True)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(cuts=st.lists(st.integers(0, 2 * SECOND), max_size=8), samples=st.integers(1, 2 * SECOND))
 def test_any_split_gives_the_same(runner: LearnedEars[object], cuts: list[int], samples: int) -> None:
     pcm = speech(samples, seed=1)

@@ -96,7 +96,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(actions)
 def test_step_equals_forward_whatever_happens_in_the_other_rows(history: list[tuple[str, object]]) -> None:
     streams = Streams(rows=3)

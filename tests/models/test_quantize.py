@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from relay_models.quantize import dequantize, pack_weights, quantize, unpack_weights
 
 
-@settings(deadline=None)
 @given(hnp.arrays(np.float32, (3, 32), elements=st.floats(-100, 100, width=32)))
 def test_no_weight_is_off_by_more_than_half_a_step(weight: np.ndarray) -> None:
     packed, scales = quantize(weight, block=16)

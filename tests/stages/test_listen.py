@@ -48,7 +48,7 @@ def take(data: bytes, cuts: list[int], form: Format = "pcm16", width: int = 2) -
 WHOLE = take(AUDIO.tobytes(), [])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 10**6), max_size=30))
 def test_any_split_into_messages_gives_the_same(cuts: list[int]) -> None:
     assert take(AUDIO.tobytes(), cuts) == WHOLE

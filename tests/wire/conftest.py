@@ -57,3 +57,8 @@ def new_protocol() -> Callable[..., RealtimeProtocol]:
         return RealtimeProtocol(**{"new_id": lambda prefix: f"{prefix}_{next(counter)}", **kwargs})
 
     return make
+
+
+@pytest.fixture
+def protocol(new_protocol: Callable[..., RealtimeProtocol]) -> RealtimeProtocol:
+    return new_protocol()

@@ -1,7 +1,7 @@
 """Binary frames of relay.v1."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.audio import BYTES_PER_SAMPLE, Format
@@ -23,7 +23,6 @@ def frames(draw: st.DrawFn) -> AudioFrame:
     )
 
 
-@settings(deadline=None)
 @given(frames())
 def test_frames_survive_a_round_trip(frame: AudioFrame) -> None:
     data = encode_audio(frame)
@@ -31,7 +30,6 @@ def test_frames_survive_a_round_trip(frame: AudioFrame) -> None:
     assert decode_audio(data) == frame
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_frame_or_an_unknown_kind_or_a_value_error(data: bytes) -> None:
     try:

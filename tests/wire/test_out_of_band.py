@@ -10,25 +10,9 @@ from relay.errors import BadEvent
 from relay.events import Message
 from relay.wire.commands import CancelRequested, ResponseParams
 from relay.wire.realtime import MAX_BESIDE, RealtimeProtocol
+from tests.wire.protocol_talk import SdkParse, send, the_error
 
-NewProtocol = Callable[..., RealtimeProtocol]
-SdkParse = Callable[[str], Any]
 BESIDE = ResponseParams(conversation="none")
-
-
-@pytest.fixture
-def protocol(new_protocol: NewProtocol) -> RealtimeProtocol:
-    return new_protocol()
-
-
-def send(protocol: RealtimeProtocol, **event: Any) -> list[Any]:
-    return protocol.receive(json.dumps(event))
-
-
-def the_error(protocol: RealtimeProtocol) -> dict[str, Any]:
-    (event,) = [json.loads(frame) for frame in protocol.outgoing()]
-    assert event["type"] == "error"
-    return dict(event["error"])
 
 
 def test_several_at_once_beside_the_conversations_own(protocol: RealtimeProtocol) -> None:

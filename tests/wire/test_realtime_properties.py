@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,9 +14,7 @@ from relay.events import CallDelta
 from relay.wire.client_events import ERROR_CODES
 from relay.wire.commands import ResponseParams
 from relay.wire.realtime import MAX_BESIDE, RealtimeProtocol
-
-NewProtocol = Callable[..., RealtimeProtocol]
-SdkParse = Callable[[str], Any]
+from tests.wire.protocol_talk import NewProtocol, SdkParse
 
 # One letter an event: created, item, konversation item, part, transcript, written text, audio, function's arguments;
 # upper case: done.
@@ -110,7 +107,6 @@ def check_answers(protocol: RealtimeProtocol, sdk_parse: SdkParse) -> None:
             sdk_parse(frame)
 
 
-@settings(deadline=None)
 @given(data=st.text(max_size=64) | st.binary(max_size=64))
 def test_any_text_and_any_bytes_get_a_documented_answer(
     data: str | bytes, new_protocol: NewProtocol, sdk_parse: SdkParse
@@ -121,7 +117,7 @@ def test_any_text_and_any_bytes_get_a_documented_answer(
         check_answers(protocol, sdk_parse)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(events=st.lists(almost_events, max_size=4))
 def test_anything_like_an_event_gets_a_documented_answer(
     events: list[Any], new_protocol: NewProtocol, sdk_parse: SdkParse
@@ -282,7 +278,7 @@ class Dialogue:
                 response.finish(status, error=ValueError("x") if status == "failed" else None)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps=steps, binary=st.booleans())
 def test_promises_are_kept_in_any_dialogue(
     steps: list[tuple[Any, ...]], binary: bool, new_protocol: NewProtocol, sdk_parse: SdkParse

@@ -1,7 +1,6 @@
 """Functions: how they are offered, how calls of them are told, and what a language model sees of both."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from relay.events import CallDelta, Message, Tool, ToolCall, ToolOffer
 from relay.wire.commands import ResponseParams
 from relay.wire.realtime import RealtimeProtocol
 from relay.wire.types import FunctionCallItem
-
-NewProtocol = Callable[..., RealtimeProtocol]
-SdkParse = Callable[[str], Any]
+from tests.wire.protocol_talk import NewProtocol, SdkParse, send
 
 LOOK_UP = {
     "type": "function",
@@ -23,15 +20,6 @@ LOOK_UP = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
 RING = {"type": "function", "name": "ring"}
-
-
-@pytest.fixture
-def protocol(new_protocol: NewProtocol) -> RealtimeProtocol:
-    return new_protocol()
-
-
-def send(protocol: RealtimeProtocol, **event: Any) -> list[Any]:
-    return protocol.receive(json.dumps(event))
 
 
 def events(protocol: RealtimeProtocol, sdk_parse: SdkParse) -> list[dict[str, Any]]:

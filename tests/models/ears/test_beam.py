@@ -117,7 +117,7 @@ def test_settings_without_sense_are_refused(settings: dict[str, Any], reason: st
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), splits=st.lists(st.integers(0, 5), max_size=12))
 def test_a_beam_of_one_is_greedy(layers: int, seed: int, splits: list[int]) -> None:
     heard = frames(seed)
@@ -135,7 +135,7 @@ def decoders(**changes: Any) -> list[BeamDecoder]:
 
 
 @pytest.mark.parametrize("kind", range(4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 1000),
     splits=st.lists(st.integers(0, 5), max_size=12),

@@ -54,7 +54,7 @@ def decoder(model: Ears, head: str) -> GreedyTransducer | GreedyCTC:
 
 
 @pytest.mark.parametrize(("head", "layers"), [("transducer", 0), ("transducer", 1), ("transducer", 2), ("ctc", 1)])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 50),
     splits=st.lists(st.lists(st.integers(0, 5), min_size=3, max_size=3), max_size=12),

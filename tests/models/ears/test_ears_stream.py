@@ -122,7 +122,7 @@ ALL: dict[str, Calls] = {}
 
 
 @pytest.mark.parametrize("case", CASES)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(operations=st.lists(OPERATIONS, max_size=14))
 def test_calls_give_the_words_of_the_whole(case: str, operations: list[tuple[Any, ...]]) -> None:
     """Frames to 1e-5, tokens and their times exactly."""

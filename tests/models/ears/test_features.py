@@ -21,7 +21,7 @@ def noise(rows: int, samples: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, samples, generator=generator).clamp(-3, 3) / 3 * loudness
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(1, 7), st.booleans(), st.booleans()), max_size=8), st.integers(0, 900))
 def test_streams_give_the_features_of_the_whole(pieces: list[tuple[int, bool, bool]], tail: int) -> None:
     """Any split into hops, rows waiting while others go on, any remainder at the end."""

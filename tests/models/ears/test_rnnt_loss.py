@@ -43,7 +43,7 @@ def case(frame_counts: list[int], target_counts: list[int], seed: int) -> tuple[
     return logits.requires_grad_(), targets, torch.tensor(frame_counts), torch.tensor(target_counts)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3)), min_size=1, max_size=3), st.integers(0, 99))
 def test_values_and_gradients_are_those_of_the_enumeration(sizes: list[tuple[int, int]], seed: int) -> None:
     logits, targets, frames, tokens = case([t for t, _ in sizes], [u for _, u in sizes], seed)

@@ -113,7 +113,7 @@ ALL: dict[str, Streams] = {}
 
 
 @pytest.mark.parametrize("case", CASES)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(operations=st.lists(OPERATIONS, min_size=5, max_size=25))
 def test_streams_give_the_frames_of_the_whole(case: str, operations: list[tuple[Any, ...]]) -> None:
     """fp32 to 1e-5: three layers of norms keep rounding at some 1e-7 times the largest activation."""

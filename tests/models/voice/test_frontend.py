@@ -44,7 +44,7 @@ def test_what_is_said(written: str, spoken: str) -> None:
 
 
 @given(TEXTS, st.lists(st.integers(0, 200), max_size=12))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @example("It costs $3.5 million.", [4, 10, 11, 13])
 @example("```x```\n```\ncode\n```\nand", [2, 9])
 @example("a" * 300 + "—b", [256, 301])
@@ -60,7 +60,7 @@ def test_any_split_gives_the_same_words(text: str, cuts: list[int]) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_text_gives_symbols_in_their_places(text: str) -> None:
     words = spoken_words(text)
     for word in words:
@@ -73,7 +73,7 @@ def test_any_text_gives_symbols_in_their_places(text: str) -> None:
 
 
 @given(TEXTS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_more_than_two_words_wait(text: str) -> None:
     stream = TextStream(small_frontend())
     for character in text:
@@ -83,7 +83,7 @@ def test_no_more_than_two_words_wait(text: str) -> None:
 
 
 @given(TEXTS, TEXTS, TEXTS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_copy_goes_its_own_way(before: str, one: str, other: str) -> None:
     stream = TextStream(small_frontend())
     start = stream.push(before)

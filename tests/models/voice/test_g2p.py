@@ -24,7 +24,7 @@ SOUNDS = st.lists(st.sampled_from(PHONEMES), min_size=1, max_size=8).map(tuple)
 
 
 @given(st.dictionaries(SPELLINGS, SOUNDS, min_size=1, max_size=300), st.lists(SPELLINGS, max_size=20))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_packed_dictionary_is_the_dictionary(words: dict[str, tuple[str, ...]], others: list[str]) -> None:
     packed = PackedDictionary(PackedDictionary.pack(words))
     assert len(packed) == len(words)
@@ -89,7 +89,6 @@ def test_own_pronunciations_are_arpabet_with_one_main_stress() -> None:
 
 
 @given(st.text(max_size=90))
-@settings(deadline=None)
 def test_the_model_reads_any_text(word: str) -> None:
     phonemes = LettersToSounds(random_tensors(), CHUNKS)(word)
     assert set(phonemes) <= {p for chunk in CHUNKS for p in chunk}

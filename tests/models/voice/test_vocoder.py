@@ -118,7 +118,7 @@ def test_mel_bins_are_interpolated() -> None:
     torch.testing.assert_close(frequencies, expected, rtol=1e-4, atol=0.1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 7), min_size=1, max_size=6), st.integers(0, 9))
 def test_streams_are_whole_utterances_late(cuts: list[int], waits: int) -> None:
     model = voice().vocoder

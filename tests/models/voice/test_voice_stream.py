@@ -101,7 +101,7 @@ EVENT = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(EVENT, max_size=25))
 def test_any_split_beside_any_neighbours_gives_the_whole_reply(events: list[tuple[str, int, int]]) -> None:
     calls = Calls()
