@@ -48,62 +48,78 @@ def _add_norm(x, y, out, outer, outer_bias, inner, inner_bias, scale, SIZE: tl.c
 
 
 @triton.jit
-def _attend(qkv, by_distance, constant, cache, out, slots, positions, counts, active, scale, HEADS: tl.constexpr,
+def _append(qkv, cache, slots, positions, active, HEADS: tl.constexpr, DIM: tl.constexpr, SPAN: tl.constexpr,
+            FRAMES: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
+    """One token: its keys and values to their place in the ring."""
+    token = tl.program_id(0)
+    row = token // FRAMES
+    SIZE: tl.constexpr = HEADS * DIM
+    slot = tl.load(slots + row).to(tl.int64)
+    place = (tl.load(positions + row).to(tl.int32) + token % FRAMES) % SPAN
+    advances = tl.load(active + row)
+    columns = tl.arange(0, BLOCK)
+    inside = columns < 2 * SIZE
+    entry = tl.load(qkv + token.to(tl.int64) * (3 * SIZE) + SIZE + columns, mask=inside, other=0.0)
+    target = (slot * 2 * HEADS + columns // DIM) * (SPAN * DIM) + place * DIM + columns % DIM
+    tl.store(cache + target, entry.to(cache.dtype.element_ty), mask=inside & advances)
+
+
+@triton.jit
+def _attend(qkv, by_distance, constant, cache, out, slots, positions, counts, scale, HEADS: tl.constexpr,
             DIM: tl.constexpr, DIMS: tl.constexpr, SPAN: tl.constexpr, FRAMES: tl.constexpr, COLUMNS: tl.constexpr,
-            QUERIES: tl.constexpr, KEYS: tl.constexpr):  # fmt: skip
-    """One head of one row: all of a chunk's queries against the ring and the chunk itself."""
+            QUERIES: tl.constexpr, KEYS: tl.constexpr, STAGES: tl.constexpr):  # fmt: skip
+    """One head of one row: all of a chunk's queries against the ring, which holds the chunk's own keys already."""
     row = tl.program_id(0) // HEADS
     head = tl.program_id(0) % HEADS
     tokens = tl.num_programs(0) // HEADS * FRAMES
     slot = tl.load(slots + row).to(tl.int64)
     position = tl.load(positions + row).to(tl.int32)
     count = tl.load(counts + row).to(tl.int32)
-    advances = tl.load(active + row)
     SIZE: tl.constexpr = HEADS * DIM
 
-    places = tl.arange(0, KEYS)
     dims = tl.arange(0, DIMS)
-    frames = tl.arange(0, QUERIES)
-    last = position + FRAMES - 1
-    # Place p holds the newest number that is p modulo the span. The span is added for a remainder that is not negative.
-    numbers = last - (last - places + KEYS * SPAN) % SPAN
-    in_ring = places < SPAN
-    present = in_ring & (numbers >= 0) & (numbers < count)
-    is_new = in_ring & (numbers >= position)
-    is_old = present & (numbers < position)
-
     in_head = dims < DIM
-    ring = cache + (slot * 2 * HEADS + head) * SPAN * DIM
-    tile = places[:, None] * DIM + dims[None, :]
-    source = (row * FRAMES + numbers - position)[:, None] * (3 * SIZE) + (head * DIM + dims)[None, :]
-    old_tile = is_old[:, None] & in_head[None, :]
-    new_tile = is_new[:, None] & in_head[None, :]
-    value_ring = ring + HEADS * SPAN * DIM
-    key = tl.load(ring + tile, mask=old_tile, other=0.0)
-    value = tl.load(value_ring + tile, mask=old_tile, other=0.0)
-    new_key = tl.load(qkv + SIZE + source, mask=new_tile, other=0.0).to(key.dtype)
-    new_value = tl.load(qkv + 2 * SIZE + source, mask=new_tile, other=0.0).to(value.dtype)
-    tl.store(ring + tile, new_key, mask=new_tile & advances)
-    tl.store(value_ring + tile, new_value, mask=new_tile & advances)
-    key = tl.where(new_tile, new_key, key)
-    value = tl.where(new_tile, new_value, value)
-
+    frames = tl.arange(0, QUERIES)
     in_chunk = frames < FRAMES
     token = row * FRAMES + frames
+    query_tile = in_chunk[:, None] & in_head[None, :]
     query_place = token[:, None] * (3 * SIZE) + (head * DIM + dims)[None, :]
-    query = tl.load(qkv + query_place, mask=in_chunk[:, None] & in_head[None, :], other=0.0).to(key.dtype)
-    distance = (position + frames)[:, None] - numbers[None, :]
-    # A query outside its stream sees itself, or it would see nothing.
-    visible = in_chunk[:, None] & in_ring[None, :] & (present[None, :] | (distance == 0))
-    column = SPAN - 1 - distance
-    scores = tl.dot(query, tl.trans(key), input_precision="ieee")
-    shifts = tl.load(by_distance + (head * tokens + token)[:, None] * COLUMNS + column, mask=visible, other=0.0)
-    constants = tl.load(constant + head * COLUMNS + column, mask=visible, other=0.0)
-    scores = tl.where(visible, (scores + shifts.to(tl.float32) + constants) * scale, -1.0e30)
-    weights = tl.exp(scores - tl.max(scores, axis=1)[:, None])
-    mixed = tl.dot(weights.to(value.dtype), value, input_precision="ieee") / tl.sum(weights, axis=1)[:, None]
+    query = tl.load(qkv + query_place, mask=query_tile, other=0.0).to(cache.dtype.element_ty)
+    ring = cache + (slot * 2 * HEADS + head) * (SPAN * DIM)
+    last = position + FRAMES - 1
+
+    # A running softmax (Milakov and Gimelshein 2018, arXiv 1805.02867) over tiles of the ring.
+    highest = tl.full([QUERIES], -1.0e30, dtype=tl.float32)
+    total = tl.zeros([QUERIES], dtype=tl.float32)
+    mixed = tl.zeros([QUERIES, DIMS], dtype=tl.float32)
+    for start in tl.range(0, SPAN, KEYS, num_stages=STAGES):
+        places = start + tl.arange(0, KEYS)
+        in_ring = places < SPAN
+        # Place p holds the newest number that is p modulo the span; more is added for a remainder not negative.
+        numbers = last - (last - places + (SPAN + KEYS) // SPAN * SPAN) % SPAN
+        present = in_ring & (numbers >= 0) & (numbers < count)
+        tile = places[:, None] * DIM + dims[None, :]
+        # What a place holds that is not of this stream may be anything, and nothing times NaN is NaN.
+        held = (present | (in_ring & (numbers >= position)))[:, None] & in_head[None, :]
+        key = tl.load(ring + tile, mask=held, other=0.0)
+        value = tl.load(ring + HEADS * SPAN * DIM + tile, mask=held, other=0.0)
+        distance = (position + frames)[:, None] - numbers[None, :]
+        # A query outside its stream sees itself, or it would see nothing.
+        visible = in_chunk[:, None] & in_ring[None, :] & (present[None, :] | (distance == 0))
+        column = SPAN - 1 - distance
+        shifts = tl.load(by_distance + (head * tokens + token)[:, None] * COLUMNS + column, mask=visible, other=0.0)
+        constants = tl.load(constant + head * COLUMNS + column, mask=visible, other=0.0)
+        scores = tl.dot(query, tl.trans(key), input_precision="ieee")
+        scores = tl.where(visible, (scores + shifts.to(tl.float32) + constants) * scale, -1.0e30)
+        higher = tl.maximum(highest, tl.max(scores, axis=1))
+        weights = tl.where(visible, tl.exp(scores - higher[:, None]), 0.0)
+        fade = tl.exp(highest - higher)
+        total = total * fade + tl.sum(weights, axis=1)
+        mixed = mixed * fade[:, None] + tl.dot(weights.to(value.dtype), value, input_precision="ieee")
+        highest = higher
+    mixed = mixed / tl.where(in_chunk, total, 1.0)[:, None]
     out_place = token[:, None] * SIZE + (head * DIM + dims)[None, :]
-    tl.store(out + out_place, mixed.to(out.dtype.element_ty), mask=in_chunk[:, None] & in_head[None, :])
+    tl.store(out + out_place, mixed.to(out.dtype.element_ty), mask=query_tile)
 
 
 @triton.jit
@@ -135,14 +151,13 @@ def _convolve(gates, tail, taps, bias, weight, norm_bias, out, slots, positions,
         if HAS_BIAS:
             mixed += tl.load(bias + columns, mask=inside, other=0.0).to(tl.float32)
         for tap in tl.static_range(PAST + 1):
-            offset: tl.constexpr = frame + tap - PAST
-            if offset < 0:
-                number = position + offset
-                place = (number + PAST) % PAST
+            if frame + tap < PAST:
+                number = position + frame + tap - PAST
+                place = (position + frame + tap) % PAST
                 x = tl.load(ring + place * SIZE, mask=inside & (number >= 0), other=0.0).to(tl.float32)
             else:
-                x = _gated(gates, row * FRAMES + offset, columns, inside, SIZE).to(tl.float32)
-                x = tl.where(position + offset < count, x, 0.0)
+                x = _gated(gates, row * FRAMES + frame + tap - PAST, columns, inside, SIZE).to(tl.float32)
+                x = tl.where(position + frame + tap - PAST < count, x, 0.0)
             mixed += x * tl.load(taps + tap * SIZE + columns, mask=inside, other=0.0).to(tl.float32)
         normed = _norm(tl.where(inside, mixed, 0.0), norm_weight, norm_shift, inside, SIZE, EPS)
         place = (row * FRAMES + frame).to(tl.int64) * SIZE + columns
@@ -157,15 +172,6 @@ def _convolve(gates, tail, taps, bias, weight, norm_bias, out, slots, positions,
 
 
 @triton.jit
-def _mel(features, tail, mel, bin, first, mels, ok, CHUNK: tl.constexpr, MELS: tl.constexpr, TAIL: tl.constexpr):
-    """One feature: of the chunk, or of the tail where `mel` is negative; 0 outside the stream."""
-    ok = ok & (first + mel >= 0) & (first + mel < mels) & (bin >= 0) & (bin < MELS)
-    new = tl.load(features + mel * MELS + bin, mask=ok & (mel >= 0), other=0.0).to(tl.float32)
-    old = tl.load(tail + (mel + TAIL) * MELS + bin, mask=ok & (mel < 0), other=0.0).to(tl.float32)
-    return new + old
-
-
-@triton.jit
 def _first_stages(features, tail, first_taps, first_bias, taps, bias, out, slots, positions, mels, CHUNK: tl.constexpr,
                   MELS: tl.constexpr, TAIL: tl.constexpr, BINS: tl.constexpr, OUT_TIMES: tl.constexpr,
                   OUT_BINS: tl.constexpr, CHANNELS: tl.constexpr, BLOCK: tl.constexpr):  # fmt: skip
@@ -175,42 +181,32 @@ def _first_stages(features, tail, first_taps, first_bias, taps, bias, out, slots
     row = tl.program_id(0) // (OUT_BINS * OUT_TIMES)
     slot = tl.load(slots + row).to(tl.int64)
     position = tl.load(positions + row).to(tl.int32)
-    mel_count = tl.load(mels + row).to(tl.int32)
-    channels = tl.arange(0, BLOCK)
+    count = tl.load(mels + row).to(tl.int32)
+    channels = tl.arange(0, BLOCK)[None, :]
     inside = channels < CHANNELS
-    f = features + row.to(tl.int64) * (CHUNK * MELS)
-    t = tail + slot * (TAIL * MELS)
-    first = position * 8 - 7
-    w0 = tl.load(first_taps + channels, mask=inside, other=0.0).to(tl.float32)
-    w1 = tl.load(first_taps + CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    w2 = tl.load(first_taps + 2 * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    w3 = tl.load(first_taps + 3 * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    w4 = tl.load(first_taps + 4 * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    w5 = tl.load(first_taps + 5 * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    w6 = tl.load(first_taps + 6 * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    w7 = tl.load(first_taps + 7 * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    w8 = tl.load(first_taps + 8 * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
-    b = tl.load(first_bias + channels, mask=inside, other=0.0).to(tl.float32)
-    mixed = tl.load(bias + channels, mask=inside, other=0.0).to(tl.float32)
-    for tap in tl.static_range(9):
-        time1 = 2 * time2 - 1 + tap // 3
-        bin1 = 2 * bin2 - 2 + tap % 3
-        number1 = position * 4 - 3 + time1
-        ok = (number1 >= 0) & (number1 < mel_count // 2 + 1) & (bin1 >= 0) & (bin1 < BINS)
-        m = 2 * time1 - 1
-        g = 2 * bin1 - 2
-        x = b
-        x += w0 * _mel(f, t, m, g, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w1 * _mel(f, t, m, g + 1, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w2 * _mel(f, t, m, g + 2, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w3 * _mel(f, t, m + 1, g, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w4 * _mel(f, t, m + 1, g + 1, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w5 * _mel(f, t, m + 1, g + 2, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w6 * _mel(f, t, m + 2, g, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w7 * _mel(f, t, m + 2, g + 1, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x += w8 * _mel(f, t, m + 2, g + 2, first, mel_count, ok, CHUNK, MELS, TAIL)
-        x = tl.where(ok, tl.maximum(x, 0.0), 0.0)
-        mixed += x * tl.load(taps + tap * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
+    features += row.to(tl.int64) * (CHUNK * MELS)
+    tail += slot * (TAIL * MELS)
+
+    tap = tl.arange(0, 16)  # nine of them count
+    time1 = 2 * time2 - 1 + tap // 3
+    bin1 = 2 * bin2 - 2 + tap % 3
+    number1 = position * 4 - 3 + time1
+    ok = (tap < 9) & (number1 >= 0) & (number1 < count // 2 + 1) & (bin1 >= 0) & (bin1 < BINS)
+    x = tl.zeros([16, BLOCK], dtype=tl.float32)
+    x += tl.load(first_bias + channels, mask=inside, other=0.0).to(tl.float32)
+    for first_tap in tl.static_range(9):
+        time = 2 * time1 - 1 + first_tap // 3
+        bin = 2 * bin1 - 2 + first_tap % 3
+        number = position * 8 - 7 + time
+        there = ok & (number >= 0) & (number < count) & (bin >= 0) & (bin < MELS)
+        new = tl.load(features + time * MELS + bin, mask=there & (time >= 0), other=0.0).to(tl.float32)
+        old = tl.load(tail + (time + TAIL) * MELS + bin, mask=there & (time < 0), other=0.0).to(tl.float32)
+        weight = tl.load(first_taps + first_tap * CHANNELS + channels, mask=inside, other=0.0).to(tl.float32)
+        x += (new + old)[:, None] * weight
+    x = tl.where(ok[:, None], tl.maximum(x, 0.0), 0.0)
+    weights = tl.load(taps + tap[:, None] * CHANNELS + channels, mask=(tap < 9)[:, None] & inside, other=0.0)
+    x *= weights.to(tl.float32)
+    mixed = tl.sum(x, axis=0)[None, :] + tl.load(bias + channels, mask=inside, other=0.0).to(tl.float32)
     place = tl.program_id(0).to(tl.int64) * CHANNELS + channels
     tl.store(out + place, mixed.to(out.dtype.element_ty), mask=inside)
 
@@ -246,9 +242,20 @@ def _last_stage(x, tail, taps, bias, out, slots, positions, mels, TIMES: tl.cons
 
 
 class TritonOps:
-    """`Ops` in fused kernels."""
+    """`Ops` in fused kernels.
+
+    Args:
+        keys: Keys that a program of attention takes at a time, a power of two from 16 on.
+        warps: Warps of such a program.
+        stages: Tiles of keys and values that it has on their way at once.
+    """
 
     name = "triton"
+
+    def __init__(self, *, keys: int = 32, warps: int = 4, stages: int = 2) -> None:
+        self._keys = keys
+        self._warps = warps
+        self._stages = stages
 
     def first_stages(self, features: Tensor, tail: Tensor, stages: Stages, rows: Rows) -> Tensor:
         """See `Ops.first_stages`."""
@@ -298,11 +305,16 @@ class TritonOps:
         """See `Ops.attend`."""
         _, _, heads, span, head_dim = cache.shape
         out = qkv.new_empty(len(qkv), heads * head_dim)
+        block = triton.next_power_of_2(2 * heads * head_dim)
+        _append[(len(qkv),)](
+            qkv, cache, rows.slots, rows.positions, rows.active, HEADS=heads, DIM=head_dim, SPAN=span,
+            FRAMES=rows.frames, BLOCK=block, num_warps=_warps(block),
+        )  # fmt: skip
         _attend[(len(rows.slots) * heads,)](
-            qkv, by_distance, constant, cache, out, rows.slots, rows.positions, rows.counts, rows.active,
-            head_dim**-0.5, HEADS=heads, DIM=head_dim, DIMS=max(triton.next_power_of_2(head_dim), 16), SPAN=span,
-            FRAMES=rows.frames, COLUMNS=constant.shape[1], QUERIES=max(triton.next_power_of_2(rows.frames), _QUERIES),
-            KEYS=max(triton.next_power_of_2(span), 16), num_warps=4,
+            qkv, by_distance, constant, cache, out, rows.slots, rows.positions, rows.counts, head_dim**-0.5,
+            HEADS=heads, DIM=head_dim, DIMS=max(triton.next_power_of_2(head_dim), 16), SPAN=span, FRAMES=rows.frames,
+            COLUMNS=constant.shape[1], QUERIES=max(triton.next_power_of_2(rows.frames), _QUERIES), KEYS=self._keys,
+            STAGES=self._stages, num_warps=self._warps,
         )  # fmt: skip
         return out
 
