@@ -62,7 +62,7 @@ def machine(device: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
     }

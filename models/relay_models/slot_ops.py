@@ -45,8 +45,10 @@ class Rows:
 
     def part(self, first: int, last: int) -> Rows:
         """Rows `first` to `last` - 1."""
-        parts = (part[first:last] for part in (self.slots, self.positions, self.counts, self.mels, self.active))
-        return Rows(*parts, self.frames)
+        one = slice(first, last)
+        return Rows(
+            self.slots[one], self.positions[one], self.counts[one], self.mels[one], self.active[one], self.frames
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """The encoder over slots: static buffers, any subset of the slots a step, nothing moved but what is new.
 
 It computes what `relay_models.streaming.EncoderStream` computes, laid out for many streams on one GPU: the query, key
-and value projections are one matrix product, keys and values stay where they were written, a step reads them
-once, and the biases of relative attention (Dai et al. 2019, arXiv 1901.02860, section 3.3) are folded away: with q' = q +
-content bias, (q + position bias) p = q' p + (position bias - content bias) p, whose last term is a constant of the
-layer. Every shape depends on the number of rows alone, so that a step can be captured as a CUDA graph.
+and value projections are one matrix product, keys and values stay where they were written, and the biases of relative
+attention (Dai et al. 2019, arXiv 1901.02860, section 3.3) are folded away: with q' = q + content bias, (q + position
+bias) p = q' p + (position bias - content bias) p, whose last term is a constant of the layer. Every shape depends on
+the number of rows alone, so that a step can be captured as a CUDA graph.
 """
 
 from __future__ import annotations

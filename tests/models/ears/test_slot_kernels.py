@@ -1,4 +1,4 @@
-"""The fused kernels against their definition in plain torch: on a GPU, or in Triton's interpreter (TRITON_INTERPRET=1)."""
+"""The fused kernels against their definition in plain torch: on a GPU, or interpreted (TRITON_INTERPRET=1)."""
 
 from __future__ import annotations
 
