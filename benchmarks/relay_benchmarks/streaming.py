@@ -86,23 +86,9 @@ def _encoder(options: StreamingOptions, report: Report, note: Note, save: Callab
         report["peer"] = _peer(options, dtype, note, lambda: late(0.4))
         save(report)
 
-    report["checks"] = checks = []
     report["tuning"] = []
     report["results"] = results = []
-    variant = None
-    for candidate in ours.variants(options):
-        name = f"{candidate.ops}, {'graph' if candidate.graph else 'eager'}"
-        try:
-            checked = ours.check(exact, encoder, candidate, options)
-        except Exception as error:
-            checked = {"ops": candidate.ops, "graph": candidate.graph, "error": said(error), "right": False}
-        checks.append(checked)
-        note(f"check {name}: {checked.get('error') or format(checked['relative_error'], '.1e')}")
-        if checked["right"]:
-            variant = candidate
-            break
-    if variant is None:
-        raise ValueError(f"no way to run the encoder gave the right frames: {checks}")
+    variant, report["checks"] = ours.right_variant(exact, encoder, options, note)
     if exact is not encoder:
         del exact
         measuring.free_memory(options.device)

@@ -101,8 +101,10 @@ def _attend(qkv, by_distance, constant, cache, out, slots, positions, counts, sc
         tile = places[:, None] * DIM + dims[None, :]
         # What a place holds that is not of this stream may be anything, and nothing times NaN is NaN.
         held = (present | (in_ring & (numbers >= position)))[:, None] & in_head[None, :]
-        key = tl.load(ring + tile, mask=held, other=0.0)
-        value = tl.load(ring + HEADS * SPAN * DIM + tile, mask=held, other=0.0)
+        # Read once, they need not push weights and activations out of the cache.
+        key = tl.load(ring + tile, mask=held, other=0.0, eviction_policy="evict_first")
+        values = ring + HEADS * SPAN * DIM + tile
+        value = tl.load(values, mask=held, other=0.0, eviction_policy="evict_first")
         distance = (position + frames)[:, None] - numbers[None, :]
         # A query outside its stream sees itself, or it would see nothing.
         visible = in_chunk[:, None] & in_ring[None, :] & (present[None, :] | (distance == 0))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from relay_models.encoder import Encoder
 from relay_models.framing import ENDLESS
+from relay_models.slot_graph import Buckets
 from relay_models.slot_ops import Ops, TorchOps
 from relay_models.slots import SlotEncoder
 from relay_models.state import StreamState
@@ -21,6 +22,7 @@ from relay_models.streaming import EncoderStream
 from tests.models.ears.tiny import MELS, PATTERNS, encoder_config, loud
 
 SLOTS = 4
+CUDA = torch.cuda.is_available()
 RIGHTS = (0, 1, 6, 13)
 # Sizes that a matrix unit takes: heads of 16, and widths that are no powers of two.
 SHAPES: dict[str, dict[str, Any]] = {
@@ -197,3 +199,24 @@ def test_parts_of_a_step_give_what_the_whole_gives() -> None:
 def test_other_attention_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="EncoderStream"):
         SlotEncoder(Encoder(encoder_config(**PATTERNS[pattern])), 1, 1, ops=TorchOps())
+
+
+@pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.skipif(not CUDA, reason="needs a GPU"))])
+def test_buckets_fill_up_and_give_what_a_step_gives(graph: bool) -> None:
+    encoder = encoder_of("biased").to("cuda" if graph else "cpu")
+    buckets = Buckets(SlotEncoder(encoder, 1, SLOTS), [4, 2], graph=graph)
+    alone = SlotEncoder(encoder, 1, SLOTS)
+    generator = torch.Generator().manual_seed(0)
+    device = "cuda" if graph else "cpu"
+    for step in range(12):
+        slots = torch.randperm(SLOTS, generator=generator)[: 1 + step % SLOTS].to(device)
+        count = len(slots)
+        features = torch.randn(count, alone.chunk_mels, MELS, generator=generator).to(device)
+        fresh, lengths = torch.full((count,), step < 4, device=device), torch.full((count,), 150, device=device)
+        wanted, inside = alone.step(slots, features, torch.ones_like(fresh), fresh, lengths)
+        frames, valid = buckets.step(slots, features, fresh, lengths)
+        assert torch.equal(valid, inside)
+        torch.testing.assert_close(frames[valid], wanted[inside], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="largest bucket"):
+        buckets.step(*(part[[0] * 5] for part in (slots, features, fresh, lengths)))
+    encoder.to("cpu")
