@@ -96,6 +96,11 @@ def _encoder(options: StreamingOptions, report: Report, note: Note, save: Callab
     if options.device == "cuda":
         note(f"tuning {variant.ops}, {'graph' if variant.graph else 'eager'}:")
         variant, report["tuning"] = ours.tune(encoder, variant, options, note)
+        try:
+            report["kernels"] = ours.kernels(encoder, variant, options)
+        except Exception as error:  # some machines let nobody profile
+            report["kernels"] = said(error)
+        measuring.free_memory(options.device)
         save(report)
     report["variant"] = asdict(variant)
 
@@ -208,6 +213,8 @@ def table(report: Report) -> list[str]:
     if "ended" in report:
         lines.append(f"ended: {report['ended']}")
     lines += [f"{name}: {value}" for name, value in report.get("summary", {}).items()]
+    if isinstance(report.get("kernels"), list):
+        lines += [f"{k['ms']:8.3f} ms {k['calls']:5d} x {k['kernel']}" for k in report["kernels"][:12]]
     lines.append(f"variant: {report.get('variant')}")
     return lines
 

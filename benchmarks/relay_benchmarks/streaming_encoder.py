@@ -27,6 +27,7 @@ _HALF = 5e-2
 WARM_UP_STEPS = 5
 TUNE_STEPS = 12
 TUNE_STREAMS = 2048
+PROFILED_STEPS = 3
 
 Note = Callable[[str], None]
 
@@ -102,27 +103,27 @@ def check(exact: Encoder, encoder: Encoder, variant: Variant, options: Streaming
     stream = EncoderStream(exact, right)
     state = StreamState(stream.fresh_tensors(CHECK_ROWS))
     slots = variant.slots(encoder, right, CHECK_ROWS + 1)
-    bucket = Bucket(slots, CHECK_ROWS + 2, graph=variant.graph)
+    bucket = Bucket(slots.step, slots.inputs(CHECK_ROWS + 2), graph=variant.graph)
     generator = torch.Generator().manual_seed(options.seed)
-    bucket.slots[: CHECK_ROWS + 1] = torch.arange(CHECK_ROWS + 1, device=device)
-    bucket.features[CHECK_ROWS] = float("nan")
+    inputs = bucket.inputs
+    inputs["slots"][: CHECK_ROWS + 1] = torch.arange(CHECK_ROWS + 1, device=device)
+    inputs["features"][CHECK_ROWS] = float("nan")
+    inputs["active"][CHECK_ROWS] = True
     wrong, size = 0.0, 0.0
-    steps = slots.span // slots.chunk_frames + 4
-    for number in range(steps):
+    for number in range(slots.span // slots.chunk_frames + 4):
         features = torch.randn(CHECK_ROWS, slots.chunk_mels, options.mel_bins, generator=generator).to(device)
         begun = torch.tensor([number >= row for row in range(CHECK_ROWS)], device=device)
         active = begun & torch.tensor([row != 1 or number % 5 != 4 for row in range(CHECK_ROWS)], device=device)
-        bucket.features[:CHECK_ROWS] = features
-        bucket.active[:CHECK_ROWS] = active
-        bucket.active[CHECK_ROWS] = True
-        bucket.fresh[:CHECK_ROWS] = torch.tensor([number <= row for row in range(CHECK_ROWS)], device=device)
+        inputs["features"][:CHECK_ROWS] = features
+        inputs["active"][:CHECK_ROWS] = active
+        inputs["fresh"][:CHECK_ROWS] = torch.tensor([number <= row for row in range(CHECK_ROWS)], device=device)
         bucket.run()
         wanted, valid, _ = stream.step(features, state, active)
-        got = bucket.frames[:CHECK_ROWS][valid].double()
-        wrong += float((got - wanted[valid].double()).square().sum())
+        frames = bucket.outputs[0][:CHECK_ROWS]
+        wrong += float((frames[valid].double() - wanted[valid].double()).square().sum())
         size += float(wanted[valid].double().square().sum())
     error = (wrong / size) ** 0.5
-    dtype = bucket.frames.dtype
+    dtype = bucket.outputs[0].dtype
     right_enough = error <= CHECK_ERROR.get(dtype, _HALF)
     return {**asdict(variant), "dtype": str(dtype), "relative_error": error, "right": right_enough}
 
@@ -164,10 +165,11 @@ class Load:
         # Rings are full, and every stream stands somewhere else.
         chunks = torch.randint(100, 1000, (streams,), generator=generator, device=options.device)
         slots.state["position"][:streams] = chunks * slots.chunk_frames
-        self._bucket = Bucket(slots, streams, graph=variant.graph)
-        self._bucket.slots.copy_(torch.randperm(streams, generator=generator, device=options.device))
-        self._bucket.features.normal_(generator=generator)
-        self._bucket.active.fill_(True)
+        self._bucket = Bucket(slots.step, slots.inputs(streams), graph=variant.graph)
+        inputs = self._bucket.inputs
+        inputs["slots"].copy_(torch.randperm(streams, generator=generator, device=options.device))
+        inputs["features"].normal_(generator=generator)
+        inputs["active"].fill_(True)
 
     def step(self) -> None:
         """One chunk of each."""
@@ -175,7 +177,7 @@ class Load:
 
     def frames(self) -> Tensor:
         """What the last step gave."""
-        return self._bucket.frames
+        return self._bucket.outputs[0]
 
 
 def measure(
@@ -213,6 +215,25 @@ def tune(encoder: Encoder, variant: Variant, options: StreamingOptions, note: No
         if result["p50_ms"] < best_ms:
             best, best_ms = candidate, result["p50_ms"]
     return best, tried
+
+
+def kernels(encoder: Encoder, variant: Variant, options: StreamingOptions) -> list[dict[str, Any]]:
+    """Where the time of a step goes on a GPU: kernels, their calls in a step and their time, the longest first."""
+    from torch.profiler import ProfilerActivity, profile
+
+    load = Load(encoder, variant, min(TUNE_STREAMS, max(options.streams)), options)
+    times_ms(load.step, options.device, steps=1, warm_up=2)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        times_ms(load.step, options.device, steps=PROFILED_STEPS, warm_up=0)
+    found = [
+        {
+            "kernel": event.key[:80],
+            "calls": event.count // PROFILED_STEPS,
+            "ms": round(event.self_device_time_total / PROFILED_STEPS / 1000, 4),
+        }
+        for event in profiler.key_averages()
+    ]
+    return sorted(found, key=lambda kernel: -kernel["ms"])[:20]
 
 
 def _settings(variant: Variant) -> Iterator[dict[str, Any]]:

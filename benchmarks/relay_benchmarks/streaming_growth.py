@@ -49,15 +49,15 @@ def trend(minutes: Sequence[float], values: Sequence[float], unit: str) -> dict[
 def growth(options: StreamingOptions, note: Callable[[str], None]) -> dict[str, Any]:
     """One stream of `options.hours` of audio, as fast as it goes: medians of each minute, and their slopes."""
     _, encoder = ours.prepared(options)
-    bucket, variant = _bucket(encoder, options)
-    bucket.slots.zero_()
-    bucket.active.fill_(True)
+    bucket, variant = first_that_works(encoder, options)
+    bucket.inputs["slots"].zero_()
+    bucket.inputs["active"].fill_(True)
     minute_chunks = round(60_000 / ours.chunk_ms(options))
     generator = torch.Generator(options.device).manual_seed(options.seed)
     process = psutil.Process()
 
     def step() -> None:
-        bucket.features.normal_(generator=generator)
+        bucket.inputs["features"].normal_(generator=generator)
         bucket.run()
 
     # Rings fill in the first seconds, and are no growth.
@@ -83,12 +83,13 @@ def growth(options: StreamingOptions, note: Callable[[str], None]) -> dict[str, 
     }
 
 
-def _bucket(encoder: Any, options: StreamingOptions) -> tuple[Bucket, ours.Variant]:
+def first_that_works(encoder: Any, options: StreamingOptions) -> tuple[Bucket, ours.Variant]:
     """One stream, in the first way to run it that works. Raises ValueError when none does."""
     failed = []
     for variant in ours.variants(options):
         try:
-            return Bucket(variant.slots(encoder, options.right, 1), 1, graph=variant.graph), variant
+            slots = variant.slots(encoder, options.right, 1)
+            return Bucket(slots.step, slots.inputs(1), graph=variant.graph), variant
         except Exception as error:
             failed.append(said(error))
     raise ValueError(f"the encoder cannot run: {failed}")

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from relay_benchmarks import streaming_encoder as ours
-from relay_benchmarks.streaming_growth import _bucket as first_that_works
+from relay_benchmarks.streaming_growth import first_that_works
 from relay_benchmarks.streaming_measure import wait
 from relay_benchmarks.streaming_options import StreamingOptions
 from relay_models.features import FeatureConfig, LogMel
@@ -39,9 +39,9 @@ def stages(options: StreamingOptions, note: Callable[[str], None]) -> dict[str, 
     _, encoder = ours.prepared(options)
     _, variant = first_that_works(encoder, options)
     slots = variant.slots(encoder, options.right, streams)
-    bucket = Bucket(slots, streams, graph=variant.graph)
-    bucket.slots.copy_(torch.arange(streams))
-    bucket.active.fill_(True)
+    bucket = Bucket(slots.step, slots.inputs(streams), graph=variant.graph)
+    bucket.inputs["slots"].copy_(torch.arange(streams))
+    bucket.inputs["active"].fill_(True)
     work = _work(bucket, encoder, options)
     alone = {}
     for name, stage in zip(("front_end_ms", "encoder_ms", "decoding_ms"), work, strict=True):
@@ -66,15 +66,16 @@ def _work(bucket: Bucket, encoder: Any, options: StreamingOptions) -> list[Stage
     config = encoder.config
     front_end = LogMel(FeatureConfig(mel_bins=config.mel_bins)).to(device)
     state = StreamState(front_end.fresh_tensors(streams))
-    samples = bucket.features.shape[1] * HOP_SAMPLES
+    heard, made = bucket.inputs["features"], bucket.outputs[0]
+    samples = heard.shape[1] * HOP_SAMPLES
     generator = np.random.default_rng(options.seed)
     pcm = torch.from_numpy(generator.integers(-3000, 3000, (streams, samples), dtype=np.int16))
     pcm = pcm.pin_memory() if on_gpu else pcm
     every = torch.ones(streams, dtype=torch.bool, device=device)
-    features = [torch.zeros_like(bucket.features) for _ in range(_BUFFERS)]
-    frames = [torch.zeros_like(bucket.frames) for _ in range(_BUFFERS)]
-    head = nn.Linear(config.size, VOCABULARY).to(device=device, dtype=bucket.frames.dtype).requires_grad_(False)
-    shape = bucket.frames.shape[:2]
+    features = [torch.zeros_like(heard) for _ in range(_BUFFERS)]
+    frames = [torch.zeros_like(made) for _ in range(_BUFFERS)]
+    head = nn.Linear(config.size, VOCABULARY).to(device=device, dtype=made.dtype).requires_grad_(False)
+    shape = made.shape[:2]
     tokens = [torch.zeros(shape, dtype=torch.int64, pin_memory=on_gpu) for _ in range(_BUFFERS)]
     said: list[list[int]] = [[] for _ in range(streams)]
 
@@ -83,9 +84,9 @@ def _work(bucket: Bucket, encoder: Any, options: StreamingOptions) -> list[Stage
         features[buffer].copy_(new)
 
     def encode(buffer: int) -> None:
-        bucket.features.copy_(features[buffer])
+        heard.copy_(features[buffer])
         bucket.run()
-        frames[buffer].copy_(bucket.frames)
+        frames[buffer].copy_(bucket.outputs[0])
 
     def decode(buffer: int) -> None:
         tokens[buffer].copy_(head(frames[buffer]).argmax(-1), non_blocking=True)

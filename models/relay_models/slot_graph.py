@@ -1,4 +1,4 @@
-"""Steps of a slot encoder with static inputs and outputs, one for each batch size, captured as CUDA graphs on a GPU.
+"""Steps over slots with static inputs and outputs, one for each batch size, captured as CUDA graphs on a GPU.
 
 A replay launches all kernels of a step at once; what it reads and writes are the same buffers every time, so callers
 copy into them and out of them. A batch takes the smallest bucket that holds it; rows left over belong to nobody.
@@ -6,70 +6,68 @@ copy into them and out of them. A batch takes the smallest bucket that holds it;
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from relay_models.framing import ENDLESS
-from relay_models.slots import SlotEncoder
-
 _WARM_UP_STEPS = 2  # before the capture: kernels are compiled and libraries choose theirs
+
+Outputs = tuple[Tensor, ...]
 
 
 class Bucket:
     """A step of so many rows.
 
     Args:
-        encoder: The encoder and its slots.
-        rows: Rows of the step.
+        step: Called with the inputs by name.
+        inputs: Static buffers [rows, ...]; of rows of nobody at first, as the step is run once or more to begin with.
         graph: Capture it; needs a GPU.
-        pool: Memory that the graphs of one encoder share, as they never run at once; see `torch.cuda.graph`.
+        pool: Memory that graphs share which never run at once; see `torch.cuda.graph`.
 
     Attributes:
-        slots, features, active, fresh, lengths: Inputs of `SlotEncoder.step`; at first rows of nobody.
-        frames, valid: Its outputs after `run`.
+        inputs: The buffers.
+        outputs: What the last `run` gave.
 
     Raises:
         RuntimeError: The step cannot be captured.
     """
 
-    def __init__(self, encoder: SlotEncoder, rows: int, *, graph: bool, pool: Any = None) -> None:
-        device = encoder.state["position"].device
-        self._encoder = encoder
-        self.rows = rows
-        self.slots = torch.full((rows,), encoder.slots, device=device)
-        self.features = torch.zeros(rows, encoder.chunk_mels, encoder.config.mel_bins, device=device)
-        self.active = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.fresh = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.lengths = torch.full((rows,), ENDLESS, device=device)
-        self.frames: Tensor
-        self.valid: Tensor
+    outputs: Outputs
+
+    def __init__(
+        self, step: Callable[..., Outputs], inputs: Mapping[str, Tensor], *, graph: bool, pool: Any = None
+    ) -> None:
+        self._step = step
+        self.inputs = dict(inputs)
         self._graph: torch.cuda.CUDAGraph | None = None
         if graph:
             self._capture(pool)
         else:
-            self._step()
+            self.run()
 
-    def _step(self) -> None:
-        self.frames, self.valid = self._encoder.step(self.slots, self.features, self.active, self.fresh, self.lengths)
+    @property
+    def rows(self) -> int:
+        """Rows of the step."""
+        return len(next(iter(self.inputs.values())))
 
     def _capture(self, pool: Any) -> None:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP_STEPS):
-                self._step()
+                self.run()
         torch.cuda.current_stream().wait_stream(side)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool):
-            self._step()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool):
+            self.run()
+        self._graph = graph
 
     def run(self) -> None:
         """Steps the rows; on a GPU it returns before they are done."""
         if self._graph is None:
-            self._step()
+            self.outputs = self._step(**self.inputs)
         else:
             self._graph.replay()
 
@@ -78,37 +76,39 @@ class Buckets:
     """Steps for batches of any size up to the largest.
 
     Args:
-        encoder: The encoder and its slots.
+        step: See `Bucket`.
+        blank: Inputs for so many rows of nobody, `slots` [rows] and `active` [rows] bool among them.
         sizes: Rows of the buckets.
         graph: Capture them; needs a GPU.
     """
 
-    def __init__(self, encoder: SlotEncoder, sizes: Sequence[int], *, graph: bool) -> None:
+    def __init__(
+        self, step: Callable[..., Outputs], blank: Callable[[int], Mapping[str, Tensor]], sizes: Sequence[int],
+        *, graph: bool,
+    ) -> None:  # fmt: skip
         pool = torch.cuda.graph_pool_handle() if graph else None
-        self._scratch = encoder.slots
+        self._nobody = int(blank(1)["slots"][0])
         # The largest first: the memory that it needs serves the smaller ones too.
-        buckets = [Bucket(encoder, rows, graph=graph, pool=pool) for rows in sorted(set(sizes), reverse=True)]
-        self._buckets = buckets[::-1]
+        found = [Bucket(step, blank(rows), graph=graph, pool=pool) for rows in sorted(set(sizes), reverse=True)]
+        self._buckets = found[::-1]
 
-    def step(self, slots: Tensor, features: Tensor, fresh: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """One chunk of each of these slots; see `SlotEncoder.step`.
+    def step(self, **inputs: Tensor) -> Outputs:
+        """One step of as many rows as the inputs have, all of them active; `active` is not among the inputs.
 
         Returns:
-            Frames and their validity, in buffers that the next step overwrites.
+            The outputs of these rows, in buffers that the next step overwrites.
 
         Raises:
             ValueError: There are more rows than the largest bucket has.
         """
-        count = len(slots)
+        count = len(inputs["slots"])
         bucket = next((bucket for bucket in self._buckets if bucket.rows >= count), None)
         if bucket is None:
             raise ValueError(f"{count} rows are more than the largest bucket's {self._buckets[-1].rows}")
-        bucket.slots[:count].copy_(slots, non_blocking=True)
-        bucket.slots[count:].fill_(self._scratch)
-        bucket.features[:count].copy_(features, non_blocking=True)
-        bucket.active[:count].fill_(True)
-        bucket.active[count:].fill_(False)
-        bucket.fresh[:count].copy_(fresh, non_blocking=True)
-        bucket.lengths[:count].copy_(lengths, non_blocking=True)
+        for name, values in inputs.items():
+            bucket.inputs[name][:count].copy_(values, non_blocking=True)
+        bucket.inputs["slots"][count:].fill_(self._nobody)
+        bucket.inputs["active"][:count].fill_(True)
+        bucket.inputs["active"][count:].fill_(False)
         bucket.run()
-        return bucket.frames[:count], bucket.valid[:count]
+        return tuple(output[:count] for output in bucket.outputs)

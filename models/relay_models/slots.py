@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from relay_models.conformer import Block, FeedForward, distance_embeddings
 from relay_models.encoder import Encoder
-from relay_models.framing import SUBSAMPLING, frame_counts
+from relay_models.framing import ENDLESS, SUBSAMPLING, frame_counts
 from relay_models.slot_ops import FAR, MEL_TAIL, Norm, Ops, Rows, Stages, TorchOps, write_slots
 from relay_models.state import StreamState
 
@@ -122,6 +122,18 @@ class SlotEncoder:
             tensors[f"{index}.cache"] = like.new_zeros(ring)
             tensors[f"{index}.tail"] = like.new_zeros(rows, config.kernel - 1, config.size)
         return tensors
+
+    def inputs(self, rows: int) -> dict[str, Tensor]:
+        """Inputs of a step of so many rows of nobody: static buffers for `slot_graph.Bucket`."""
+        like = self.state["position"]
+        nobody = like.new_zeros(rows, dtype=torch.bool)
+        return {
+            "slots": like.new_full((rows,), self.slots),
+            "features": like.new_zeros(rows, self.chunk_mels, self.config.mel_bins, dtype=torch.float32),
+            "active": nobody,
+            "fresh": nobody.clone(),
+            "lengths": like.new_full((rows,), ENDLESS),
+        }
 
     def close(self, slot: int) -> None:
         """Forgets a slot's stream; what it leaves behind is never read."""

@@ -204,7 +204,8 @@ def test_other_attention_is_refused(pattern: str) -> None:
 @pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.skipif(not CUDA, reason="needs a GPU"))])
 def test_buckets_fill_up_and_give_what_a_step_gives(graph: bool) -> None:
     encoder = encoder_of("biased").to("cuda" if graph else "cpu")
-    buckets = Buckets(SlotEncoder(encoder, 1, SLOTS), [4, 2], graph=graph)
+    slotted = SlotEncoder(encoder, 1, SLOTS)
+    buckets = Buckets(slotted.step, slotted.inputs, [4, 2], graph=graph)
     alone = SlotEncoder(encoder, 1, SLOTS)
     generator = torch.Generator().manual_seed(0)
     device = "cuda" if graph else "cpu"
@@ -214,9 +215,9 @@ def test_buckets_fill_up_and_give_what_a_step_gives(graph: bool) -> None:
         features = torch.randn(count, alone.chunk_mels, MELS, generator=generator).to(device)
         fresh, lengths = torch.full((count,), step < 4, device=device), torch.full((count,), 150, device=device)
         wanted, inside = alone.step(slots, features, torch.ones_like(fresh), fresh, lengths)
-        frames, valid = buckets.step(slots, features, fresh, lengths)
+        frames, valid = buckets.step(slots=slots, features=features, fresh=fresh, lengths=lengths)
         assert torch.equal(valid, inside)
         torch.testing.assert_close(frames[valid], wanted[inside], atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="largest bucket"):
-        buckets.step(*(part[[0] * 5] for part in (slots, features, fresh, lengths)))
+        buckets.step(slots=torch.zeros(5, dtype=torch.int64, device=device))
     encoder.to("cpu")
