@@ -14,8 +14,8 @@ import torch
 
 from relay.cli import run
 from relay_benchmarks import streaming, streaming_encoder
-from relay_benchmarks.streaming_growth import slope, trend
 from relay_benchmarks.streaming_options import StreamingOptions
+from relay_benchmarks.trend import slope, trend
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 SMALL = ["--layers", "2", "--size", "32", "--heads", "2", "--inner", "48", "--channels", "8", "--mel-bins", "16"]
@@ -100,6 +100,7 @@ def test_a_slope_and_its_interval() -> None:
         held += abs(rise - 0.5) <= width
     assert 930 <= held <= 970
     assert slope([0, 1], [1, 2])[1] == math.inf
+    assert trend([0, 1], [1, 2], "ms")["confidence_95"] is None
     assert trend(xs, 5 + 0.1 * xs, "ms") == {
         "ms_per_hour": 6.0,
         "confidence_95": [6.0, 6.0],
