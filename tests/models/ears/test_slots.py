@@ -21,6 +21,7 @@ from relay_models.state import StreamState
 from relay_models.streaming import EncoderStream
 from tests.models.ears.tiny import MELS, PATTERNS, encoder_config, loud
 
+torch.backends.cudnn.allow_tf32 = False  # float32 is to be float32 on a GPU too
 SLOTS = 4
 CUDA = torch.cuda.is_available()
 RIGHTS = (0, 1, 6, 13)
