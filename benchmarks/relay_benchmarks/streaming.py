@@ -184,7 +184,7 @@ def summary(report: Report) -> dict[str, Any]:
         "streams_with_p99_in_half_a_chunk": max(within, default=0),
         "streams_in_real_time": in_real_time(ours),
     }
-    if theirs:
+    if ours and theirs:
         first, their_first = ours[0], theirs[0]
         found |= {
             "peer_streams_with_p99_in_half_a_chunk": streams_in_time(theirs),

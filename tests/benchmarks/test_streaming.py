@@ -88,6 +88,7 @@ def test_a_summary_counts_both_sides_alike() -> None:
     assert found["peer_streams_with_p99_in_half_a_chunk"] == 60  # two batches of 30 ms
     assert found["peer_streams_in_real_time"] == 160
     assert found["one_stream_step_ratio"] == 0.1
+    assert streaming.summary({**report, "results": []})["streams_in_real_time"] == 0
 
 
 def test_a_slope_and_its_interval() -> None:
