@@ -26,6 +26,7 @@ def add_bench(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
     _add_bench_quality(suites)
     _add_bench_echo(suites)
     _add_bench_page(suites)
+    _add_bench_streaming(suites)
 
 
 def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -169,3 +170,17 @@ def _bench_page(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     asked = PageOptions(options.interruptions, options.json, own_server(environ))
     return asyncio.run(bench_page(asked))
+
+
+def _add_bench_streaming(suites: Commands[Parser]) -> None:
+    from relay_benchmarks.streaming_options import add_arguments
+
+    summary = "measure how many streams of a full-size encoder one device carries in time"
+    add_arguments(add_command(suites, "streaming", summary, _bench_streaming))
+
+
+def _bench_streaming(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_streaming import bench_streaming
+    from relay_benchmarks.streaming_options import options_of
+
+    return bench_streaming(options_of(options), options.json, options.plot)

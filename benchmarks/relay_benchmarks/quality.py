@@ -19,6 +19,7 @@ from relay_benchmarks.quality_run import PARTS, Heard, LongRun
 from relay_benchmarks.quality_set import LEAD_MS, PAD_NOISE_DBFS, TAIL_MS, Recording, RecordingSet
 from relay_benchmarks.quality_text import WordErrors, places_shown, plain_words, same_words, word_errors
 from relay_benchmarks.summary import distribution
+from relay_benchmarks.trend import trend
 
 ENGINE = "engine"
 
@@ -215,7 +216,8 @@ def insertions(engine: str, lookahead_ms: int | None, kind: str, heard: Heard) -
 
 
 def endurance(engine: str, lookahead_ms: int | None, run: LongRun) -> dict[str, Any]:
-    """The `hour` entry: time of a chunk and memory, from the first part of a long run to its last."""
+    """The `hour` entry: time of a chunk and memory, from the first part of a long run to its last, and their slopes."""
+    ends = [run.audio_s / 60 / PARTS * (part + 1) for part in range(PARTS)]
     return {
         "engine": engine,
         "lookahead_ms": lookahead_ms,
@@ -224,6 +226,8 @@ def endurance(engine: str, lookahead_ms: int | None, run: LongRun) -> dict[str, 
         "chunk_ms": [round(ms, 3) for ms in run.chunk_ms],
         "chunk_p99_ms": [round(ms, 3) for ms in run.chunk_p99_ms],
         "rss_mb": [round(mb, 1) for mb in run.rss_mb],
+        "time": trend(ends, run.chunk_ms, "ms"),
+        "memory": trend(ends, run.rss_mb[1:], "mb"),  # what the first part fills is no growth
     }
 
 

@@ -241,8 +241,14 @@ def _print(report: dict[str, Any], sets: Sequence[RecordingSet]) -> None:
         label, chunk_ms, rss_mb = _label(run["engine"], run["lookahead_ms"]), run["chunk_ms"], run["rss_mb"]
         console.print(
             f"{label}, {run['audio_s'] / 60:.0f} minutes in one slot: a chunk takes {chunk_ms[0]:.1f} ms in the first "
-            f"tenth and {chunk_ms[-1]:.1f} ms in the last; memory {rss_mb[0]:.0f} -> {rss_mb[-1]:.0f} MB"
+            f"tenth and {chunk_ms[-1]:.1f} ms in the last; memory {rss_mb[0]:.0f} -> {rss_mb[-1]:.0f} MB; "
+            f"slopes an hour, 95 %: {_span(run['time'])} ms, {_span(run['memory'])} MB"
         )
+
+
+def _span(trend: dict[str, Any]) -> str:
+    low, high = trend["confidence_95"]
+    return f"{low:+.2f} to {high:+.2f}"
 
 
 def _errors_table(recordings: RecordingSet, rows: Sequence[dict[str, Any]]) -> Table:

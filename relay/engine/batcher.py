@@ -1,12 +1,16 @@
-"""Which steps run next: pure data in, a batch out. No thread, no clock, no torch."""
+"""Which steps run next, and if there is room for one slot more: pure data in and out. No thread, no clock, no torch."""
 
 from __future__ import annotations
 
+import bisect
 import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 X = TypeVar("X")
+_RISE, _FALL = 0.5, 0.02  # an estimate follows slow steps at once and fast ones reluctantly: it is of the slower ones
+_EDGES, _URGENT, _STEPS = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +22,97 @@ class Job(Generic[X]):
         verb: `open`, `step` or `close`.
         x: Input of a step, None otherwise.
         deadline_s: When the result is due, on the callers' common clock.
+        urgent: Somebody waits in silence for this step: a turn starts, or a reply's first words are made.
     """
 
     slot: int
     verb: str
     x: X | None
     deadline_s: float
+    urgent: bool = False
+
+
+class StepTimes:
+    """How long steps take, by the size of their batch, as far as they were measured.
+
+    A runner with static shapes steps whole buckets: a batch costs what the smallest bucket that holds it costs. One
+    thread may observe while others ask: nothing is ever resized.
+
+    Args:
+        buckets: Sizes of batches that are told apart, the largest batch among them.
+    """
+
+    def __init__(self, buckets: Sequence[int]) -> None:
+        self.buckets = sorted(set(buckets))
+        self._seconds: list[float | None] = [None] * len(self.buckets)
+
+    def observe(self, rows: int, seconds: float) -> None:
+        """A step of so many rows took so long."""
+        index = self._index(rows)
+        before = self._seconds[index]
+        if before is None:
+            self._seconds[index] = seconds
+        else:
+            self._seconds[index] = before + (_RISE if seconds > before else _FALL) * (seconds - before)
+
+    def bucket(self, rows: int) -> int:
+        """The smallest bucket that holds so many rows; the largest one when none does."""
+        return self.buckets[self._index(rows)]
+
+    def _index(self, rows: int) -> int:
+        return min(bisect.bisect_left(self.buckets, rows), len(self.buckets) - 1)
+
+    def estimate(self, rows: int) -> float | None:
+        """Seconds of a step of so many rows, at least: the most that a bucket up to theirs takes; None if none did."""
+        known = self._seconds[: self._index(rows) + 1]
+        return max((seconds for seconds in known if seconds is not None), default=None)
+
+    def round_s(self, slots: int) -> float:
+        """Seconds at least to step so many slots once, in batches of the largest size; 0 when nothing was measured."""
+        full, rest = divmod(slots, self.buckets[-1])
+        seconds = full * (self.estimate(self.buckets[-1]) or 0.0)
+        return seconds + (self.estimate(rest) or 0.0 if rest else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Refuses slots that would make all of them late.
+
+    Attributes:
+        period_s: How often an open slot is stepped.
+        share: Part of the period that steps may fill; the rest is for what does not come evenly.
+    """
+
+    period_s: float
+    share: float = 0.8
+
+    def refusal(self, slots: int, times: StepTimes) -> str | None:
+        """Why so many slots are too many, with what was measured so far; None when they are not.
+
+        Sizes of batches that never came up count as no slower than smaller ones, so that nobody is refused on a guess:
+        the batches grow with the load, and are measured while there is still room.
+        """
+        seconds = times.round_s(slots)
+        if seconds <= self.share * self.period_s:
+            return None
+        return f"{slots} at once would take {1000 * seconds:.0f} ms of every {1000 * self.period_s:.0f} ms"
 
 
 class Batcher(Generic[X]):
-    """Earliest deadline first; equal deadlines in order of arrival; opens and closes before steps, one at a time."""
+    """Earliest deadline first; equal deadlines in order of arrival.
 
-    def __init__(self, *, max_batch: int) -> None:
+    Opens and closes go before steps, one at a time; urgent steps go before other steps. A batch that begins with urgent
+    steps is filled up with others, so that these do not wait longer for it than they must.
+
+    Args:
+        max_batch: Most steps of a batch.
+        times: What steps of buckets take, where the runner has static shapes: a batch that fits none is cut to the next
+            smaller bucket when two steps are quicker than one that is padded.
+    """
+
+    def __init__(self, *, max_batch: int, times: StepTimes | None = None) -> None:
         self._max_batch = max_batch
+        self._times = times
         self._heap: list[tuple[int, float, int, Job[X]]] = []
         self._arrivals = 0
 
@@ -39,15 +121,26 @@ class Batcher(Generic[X]):
 
     def add(self, job: Job[X]) -> None:
         """Adds a job. A slot has at most one job waiting: its state admits no other order."""
-        rank = 1 if job.verb == "step" else 0
+        rank = _EDGES if job.verb != "step" else _URGENT if job.urgent else _STEPS
         heapq.heappush(self._heap, (rank, job.deadline_s, self._arrivals, job))
         self._arrivals += 1
 
     def take(self) -> list[Job[X]]:
         """The next batch: one open or close, or up to `max_batch` steps. Raises IndexError when nothing waits."""
-        first = heapq.heappop(self._heap)
-        batch = [first[3]]
-        if first[0] == 1:
-            while self._heap and len(batch) < self._max_batch:
-                batch.append(heapq.heappop(self._heap)[3])
-        return batch
+        if self._heap and self._heap[0][0] != _EDGES:
+            return [heapq.heappop(self._heap)[3] for _ in range(self._size())]
+        return [heapq.heappop(self._heap)[3]]
+
+    def _size(self) -> int:
+        """How many of the steps that wait go together."""
+        waiting = min(len(self._heap), self._max_batch)
+        if self._times is None:
+            return waiting
+        smaller = [bucket for bucket in self._times.buckets if bucket < waiting]
+        if not smaller:
+            return waiting
+        padded = self._times.estimate(waiting)
+        cut, rest = self._times.estimate(smaller[-1]), self._times.estimate(waiting - smaller[-1])
+        if padded is None or cut is None or rest is None or cut + rest >= padded:
+            return waiting
+        return smaller[-1]

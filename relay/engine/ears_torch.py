@@ -5,6 +5,7 @@ It takes what the ONNX runner takes, folders that were never exported, and publi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,14 +20,23 @@ if TYPE_CHECKING:
 
     from relay_models.ears import Ears
     from relay_models.ears_chunk import ChunkStep
+    from relay_models.slot_graph import Buckets
+    from relay_models.slot_ops import Ops
     from relay_models.state import StreamState
 
 BATCH_ROWS = 64
 _FIRST_ROWS = 4
+_STATIC_SHARE = 0.5  # of the GPU memory that is free: other models want some too
+
+log = logging.getLogger(__name__)
 
 
 class TorchEarsRunner(LearnedEars[int]):
-    """A recogniser on a torch device; a stream's state is one row of buffers that grow with the streams under way.
+    """A recogniser on a torch device; a stream's state is one row of buffers.
+
+    On a GPU there are rows for all slots from the start, and steps of a few batch sizes are captured as CUDA graphs.
+    Elsewhere, where there is no room for that, and for encoders that attend otherwise, the buffers grow with the
+    streams under way.
 
     Args:
         folder: Model folder, in the own or the published layout; None takes the shipped one.
@@ -35,6 +45,7 @@ class TorchEarsRunner(LearnedEars[int]):
         max_slots: How many slots can be open.
         max_batch: How many are encoded at once.
         dtype: Type of weights and state by torch's name; None takes `bfloat16` on a GPU and `float32` elsewhere.
+        static: Rows for all slots from the start; None: on a GPU.
     """
 
     def __init__(
@@ -46,6 +57,7 @@ class TorchEarsRunner(LearnedEars[int]):
         max_slots: int = 1024,
         max_batch: int = BATCH_ROWS,
         dtype: str | None = None,
+        static: bool | None = None,
     ) -> None:
         super().__init__(folder, max_slots=max_slots, max_batch=max_batch)
         self._device = device
@@ -54,6 +66,9 @@ class TorchEarsRunner(LearnedEars[int]):
         self._chunk: ChunkStep | None = None
         self._state: StreamState | None = None
         self._free: list[int] = []
+        self._static = static
+        self._buckets: Buckets | None = None
+        self._begun: set[int] = set()
 
     def load(self) -> None:
         """Loads the weights onto the device. Raises EngineUnavailable without torch, WeightsError, UsageError."""
@@ -82,7 +97,38 @@ class TorchEarsRunner(LearnedEars[int]):
             right=right,
             delay_frames=self._chunk.encoder.delay_frames,
         )
-        self._grow(_FIRST_ROWS)
+        if (device == "cuda" if self._static is None else self._static) and self._make_buckets(ears, right, device):
+            self._free.extend(range(self.max_slots))
+        else:
+            self._grow(_FIRST_ROWS)
+
+    def _make_buckets(self, ears: Ears, right: int, device: str) -> bool:
+        """Prepares static steps; whether that was possible."""
+        import torch
+
+        from relay_models.ears_slots import EarsSlots
+        from relay_models.slot_graph import Buckets
+
+        on_gpu = device == "cuda"
+        try:
+            one = EarsSlots(ears, right, 1)
+        except ValueError:
+            return False
+        row_bytes = sum(tensor[0].nbytes for tensor in one.state.tensors.values())
+        if on_gpu and row_bytes * self.max_slots > _STATIC_SHARE * torch.cuda.mem_get_info()[0]:
+            log.warning("no room on the GPU for %d streams at once: their steps will be slower", self.max_slots)
+            return False
+        sizes = [*(2**power for power in range((self.max_batch - 1).bit_length())), self.max_batch]
+        for fused in (True, False) if on_gpu else (False,):
+            try:
+                slots = EarsSlots(ears, right, self.max_slots, ops=_fused_ops() if fused else None)
+                self._buckets = Buckets(slots.step, slots.inputs, sizes, graph=on_gpu)
+            except Exception as error:  # no Triton, no compiler for it, or a driver that captures nothing
+                which = "fused kernels" if fused else "CUDA graphs"
+                log.warning("steps go without %s and will be slower: %s", which, " ".join(str(error).split())[:300])
+            else:
+                return True
+        return False
 
     def _grow(self, rows: int) -> None:
         """Makes room for so many rows more."""
@@ -106,6 +152,8 @@ class TorchEarsRunner(LearnedEars[int]):
         return read_ears_config(folder.path).encoder.rights
 
     def _fresh(self) -> int:
+        if self._buckets is not None:
+            return self._free.pop()
         assert self._state is not None
         if not self._free:
             self._grow(self._state.rows)
@@ -116,12 +164,15 @@ class TorchEarsRunner(LearnedEars[int]):
 
     def _release(self, state: int) -> None:
         self._free.append(state)
+        self._begun.discard(state)
 
     def _encode(self, states: Sequence[int], pcm: Floats, counts: Counts, lengths: Counts) -> Encoded:
         import torch
 
         from relay_models.state import StreamState
 
+        if self._buckets is not None:
+            return self._encode_static(self._buckets, states, pcm, counts, lengths)
         assert self._chunk is not None
         assert self._state is not None
 
@@ -139,10 +190,29 @@ class TorchEarsRunner(LearnedEars[int]):
         frames, valid, ends = chunk
         return Encoded(frames.float().cpu().numpy(), valid.cpu().numpy(), None if ends is None else ends.cpu().numpy())
 
+    def _encode_static(
+        self, buckets: Buckets, states: Sequence[int], pcm: Floats, counts: Counts, lengths: Counts
+    ) -> Encoded:
+        import torch
+
+        fresh = torch.tensor([state not in self._begun for state in states])
+        self._begun.update(states)
+        frames, valid, *ends = buckets.step(
+            slots=torch.tensor(states),
+            pcm=torch.from_numpy(pcm),
+            counts=torch.from_numpy(counts),
+            lengths=torch.from_numpy(lengths),
+            fresh=fresh,
+        )
+        # The first copy waits for the device; the others find all there.
+        return Encoded(frames.float().cpu().numpy(), valid.cpu().numpy(), ends[0].cpu().numpy() if ends else None)
+
     def unload(self) -> None:
         """Frees the weights and all state."""
         self._chunk = None
         self._state = None
+        self._buckets = None
+        self._begun.clear()
         self._free.clear()
         self._slots.clear()
 
@@ -156,3 +226,10 @@ def _load(folder: EarsFolder) -> Ears:
     from relay_models.checkpoints.nemotron import load_nemotron
 
     return load_nemotron(folder.path)
+
+
+def _fused_ops() -> Ops:
+    """Raises ImportError without Triton."""
+    from relay_models.slot_kernels import TritonOps
+
+    return TritonOps()

@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
-from relay.engine.batcher import Batcher, Job
+from relay.engine.batcher import Admission, Batcher, Job, StepTimes
 from relay.errors import EngineBusy, RelayError
 
 X = TypeVar("X")
@@ -60,12 +61,32 @@ class Engine(Generic[X, Y]):
     """Asynchronous front of one runner: slots, batching by deadline, one thread.
 
     Use it as `async with Engine(runner, name="ears") as engine`.
+
+    Args:
+        runner: What it steps.
+        name: What messages call it.
+        urgent: Whether a step goes before others: given its input, and whether it is the slot's first.
+        buckets: Sizes of batches that the runner has static shapes for; none when a batch costs what is in it.
+        admission: Who is refused although slots are free; nobody when None.
     """
 
-    def __init__(self, runner: Runner[X, Y], *, name: str) -> None:
+    def __init__(
+        self,
+        runner: Runner[X, Y],
+        *,
+        name: str,
+        urgent: Callable[[X, bool], bool] | None = None,
+        buckets: Sequence[int] = (),
+        admission: Admission | None = None,
+    ) -> None:
         self.name = name
         self._runner = runner
-        self._batcher: Batcher[X] = Batcher(max_batch=runner.max_batch)
+        self._urgent = urgent
+        self._admission = admission
+        sizes = buckets or [2**power for power in range((runner.max_batch - 1).bit_length())]
+        self._times = StepTimes([*sizes, runner.max_batch])
+        self._batcher: Batcher[X] = Batcher(max_batch=runner.max_batch, times=self._times if buckets else None)
+        self._unstepped: set[int] = set()
         self._free = list(range(runner.max_slots - 1, -1, -1))
         self._wake = threading.Condition()
         self._closing = False
@@ -107,10 +128,18 @@ class Engine(Generic[X, Y]):
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[int]:
-        """A slot with fresh state for as long as the block runs. Raises EngineBusy when none is free."""
+        """A slot with fresh state for as long as the block runs.
+
+        Raises EngineBusy when none is free, or when steps were measured to take so long that one more would make all
+        of them late.
+        """
         if not self._free:
             raise EngineBusy(f"all {self._runner.max_slots} slots of the {self.name} engine are taken; try again later")
+        refusal = self._admission and self._admission.refusal(self.slots_in_use + 1, self._times)
+        if refusal:
+            raise EngineBusy(f"the {self.name} engine is at its limit ({refusal}); try again later")
         slot = self._free.pop()
+        self._unstepped.add(slot)
         try:
             await self._submit(slot, "open", None, 0.0)
         except Exception:  # there is nothing to close
@@ -135,7 +164,9 @@ class Engine(Generic[X, Y]):
         Raises:
             Whatever the runner gave for this slot.
         """
-        return await self._submit(slot, "step", x, deadline_s)
+        urgent = self._urgent is not None and self._urgent(x, slot in self._unstepped)
+        self._unstepped.discard(slot)
+        return await self._submit(slot, "step", x, deadline_s, urgent=urgent)
 
     async def _let_go(self, slot: int) -> None:
         """Returns a slot to the free list, even when the caller is being cancelled: then it goes on by itself."""
@@ -157,7 +188,7 @@ class Engine(Generic[X, Y]):
         finally:
             self._free.append(slot)
 
-    async def _submit(self, slot: int, verb: str, x: X | None, deadline_s: float) -> Y:
+    async def _submit(self, slot: int, verb: str, x: X | None, deadline_s: float, *, urgent: bool = False) -> Y:
         if self._closing:
             raise RelayError(f"the {self.name} engine was closed")
         if slot in self._futures:
@@ -165,7 +196,7 @@ class Engine(Generic[X, Y]):
         future: asyncio.Future[Y] = asyncio.get_running_loop().create_future()
         self._futures[slot] = future
         with self._wake:
-            self._batcher.add(Job(slot=slot, verb=verb, x=x, deadline_s=deadline_s))
+            self._batcher.add(Job(slot=slot, verb=verb, x=x, deadline_s=deadline_s, urgent=urgent))
             self._wake.notify()
         # Shielded: cancelling the caller must not lose track of a step that the thread is running.
         return await asyncio.shield(future)
@@ -209,7 +240,9 @@ class Engine(Generic[X, Y]):
     def _execute(self, batch: list[Job[X]]) -> Sequence[Y | BaseException | None]:
         try:
             if batch[0].verb == "step":
+                begin = time.perf_counter()
                 results = self._runner.step([job.slot for job in batch], [job.x for job in batch])  # type: ignore[misc]
+                self._times.observe(len(batch), time.perf_counter() - begin)
                 if len(results) != len(batch):
                     raise RuntimeError(f"the {self.name} runner gave {len(results)} results for {len(batch)} slots")
                 return results

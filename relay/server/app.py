@@ -24,7 +24,9 @@ from relay.config import ServerConfig
 from relay.engine import catalog
 from relay.engine.catalog import EarsOptions
 from relay.engine.denoise import DenoiseRunner
+from relay.engine.ears import EarsInput
 from relay.engine.engine import Engine
+from relay.engine.voice import VoiceInput
 from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
 from relay.recorder import SessionRecorder
@@ -68,12 +70,12 @@ class RelayServer:
             ears_runner = catalog.ears(config.ears, asked, models_dir=config.models_dir)
             voice_runner = catalog.voice(config.voice)
             brain = await stack.enter_async_context(brains.make(config))
-            ears = await stack.enter_async_context(Engine(ears_runner, name="ears"))
-            voice = await stack.enter_async_context(Engine(voice_runner, name="voice"))
+            ears = await stack.enter_async_context(Engine(ears_runner, name="ears", urgent=_ends_turn))
+            voice = await stack.enter_async_context(Engine(voice_runner, name="voice", urgent=_begins_reply))
             denoiser = None
             if config.noise_suppression is not None:
                 denoise_runner = DenoiseRunner(config.noise_suppression, max_slots=ears_runner.max_slots)
-                denoiser = await stack.enter_async_context(Engine(denoise_runner, name="denoise"))
+                denoiser = await stack.enter_async_context(Engine(denoise_runner, name="denoise", urgent=_ends_turn))
                 self.metrics.denoiser_delay.set(denoise_runner.delay_samples / EARS_RATE_HZ)
             self._services = Services(
                 ears, voice, brain, self.metrics, config.limits, denoiser, speculate=config.speculates
@@ -242,3 +244,13 @@ def _response(status: int, content_type: str, body: bytes, extra: dict[str, str]
         {"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close", **(extra or {})}
     )
     return Response(status, _REASONS.get(status, "Error"), headers, body)
+
+
+def _ends_turn(x: EarsInput, first: bool) -> bool:
+    """The user has finished: nothing is heard until the words are there."""
+    return x.final
+
+
+def _begins_reply(x: VoiceInput, first: bool) -> bool:
+    """A voice's slot speaks one reply: its first step makes the first words."""
+    return first

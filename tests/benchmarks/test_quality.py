@@ -231,6 +231,9 @@ def test_a_long_run_is_one_utterance_without_an_end() -> None:
     assert (len(entry["chunk_ms"]), len(entry["chunk_p99_ms"]), len(entry["rss_mb"])) == (PARTS, PARTS, PARTS + 1)
     assert min(entry["chunk_ms"]) >= 0
     assert min(entry["rss_mb"]) > 10
+    for name, unit in (("time", "ms"), ("memory", "mb")):
+        low, high = entry[name]["confidence_95"]
+        assert low <= entry[name][f"{unit}_per_hour"] <= high
 
 
 def test_one_core_is_given_back() -> None:

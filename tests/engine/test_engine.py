@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import threading
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.engine.batcher import Admission
 from relay.engine.engine import Engine
 from relay.errors import EngineBusy, EngineUnavailable, RelayError
 
@@ -335,5 +337,46 @@ def test_cancelled_while_it_loads() -> None:
         await asyncio.to_thread(engine._thread.join, 30)
         assert not engine._thread.is_alive()
         assert runner.unloaded
+
+    asyncio.run(main())
+
+
+def test_urgent_steps_overtake() -> None:
+    """A first step of a slot goes before others that waited longer, one of a slot that was stepped before does not."""
+
+    async def main() -> None:
+        runner = Adder(max_slots=4, max_batch=1)
+        async with Engine(runner, name="test", urgent=lambda x, first: first and x == 7) as engine:
+            async with engine.slot() as a, engine.slot() as b, engine.slot() as c, engine.slot() as d:
+                await engine.step(c, 1)
+                blocked = asyncio.create_task(engine.step(a, 99))
+                await entered(runner)
+                waiting = [asyncio.create_task(engine.step(slot, x)) for slot, x in ((b, 5), (c, 7), (d, 7))]
+                await asyncio.sleep(0)
+                runner.gate.set()
+                await asyncio.gather(blocked, *waiting)
+            assert runner.batches == [[c], [a], [d], [b], [c]]
+
+    asyncio.run(main())
+
+
+def test_slots_are_refused_once_steps_take_too_long() -> None:
+    class Slow(Adder):
+        def step(self, slots: Sequence[int], xs: Sequence[int]) -> Sequence[int | BaseException]:
+            threading.Event().wait(0.02)
+            return super().step(slots, xs)
+
+    async def main() -> None:
+        admission = Admission(period_s=0.05, share=0.8)
+        async with Engine(Slow(max_batch=1), name="test", admission=admission) as engine, engine.slot() as first:
+            async with engine.slot():
+                pass  # nothing is measured yet
+            await engine.step(first, 1)
+            async with contextlib.AsyncExitStack() as others:
+                # 20 ms were measured, or more: a second slot needs 40 of the 40 ms that there are, a third cannot fit.
+                with pytest.raises(EngineBusy, match=r"the test engine is at its limit \(\d at once .* of every 50 ms"):
+                    for _ in range(2):
+                        await others.enter_async_context(engine.slot())
+            assert await engine.step(first, 1) == 2
 
     asyncio.run(main())

@@ -39,9 +39,14 @@ SECOND = 16_000
 NOTHING = np.empty(0, dtype=np.int16)
 
 
-@pytest.fixture(scope="module", params=["onnx", "torch"])
+@pytest.fixture(scope="module", params=["onnx", "torch", "torch, static"])
 def runner(request: pytest.FixtureRequest, exported_ears: Path) -> Iterator[LearnedEars[object]]:
-    runner = OnnxEarsRunner(exported_ears) if request.param == "onnx" else TorchEarsRunner(exported_ears, device="cpu")
+    runner: LearnedEars[object]
+    if request.param == "onnx":
+        runner = OnnxEarsRunner(exported_ears)  # type: ignore[assignment]
+    else:
+        static = request.param == "torch, static"
+        runner = TorchEarsRunner(exported_ears, device="cpu", static=static, max_slots=8, max_batch=6)  # type: ignore[assignment]
     runner.load()
     for slot in range(6):
         runner.open(slot)
@@ -172,6 +177,34 @@ def test_both_runners_hear_the_same(exported_ears: Path) -> None:
             # Random weights leave many choices near ties, which int8 products of rounded activations may turn.
             assert SequenceMatcher(None, one.stable, two.stable).ratio() > 0.7
             assert one.end_probability == pytest.approx(two.end_probability, abs=0.05)
+
+
+def test_static_steps_hear_the_same(exported_ears: Path) -> None:
+    """Utterance after utterance in the same rows, in batches of all sizes: nothing of one is left for the next."""
+    runners = [TorchEarsRunner(exported_ears, device="cpu", static=s, max_slots=3, max_batch=3) for s in (True, False)]
+    for runner in runners:
+        runner.load()
+        for slot in range(3):
+            runner.open(slot)
+    for turn in range(3):
+        speaking = list(range(turn + 1))
+        recordings = [speech(20_000 + 5_000 * slot, seed=10 * turn + slot) for slot in speaking]
+        one, two = (runner.step(speaking, [EarsInput(pcm, final=True) for pcm in recordings]) for runner in runners)
+        for heard, wanted in zip(one, two, strict=True):
+            assert isinstance(heard, EarsOutput)
+            assert isinstance(wanted, EarsOutput)
+            assert heard.final
+            assert heard.stable == wanted.stable
+            assert [w.start_sample for w in heard.words] == [w.start_sample for w in wanted.words]
+    assert len(runners[0]._free) == 3
+
+
+def test_encoders_with_windows_have_no_static_steps(tmp_path: Path) -> None:
+    folder = write_trained(tmp_path, small_ears(windows=((3, 2), (4, 1)), relative_positions=False))
+    runner = TorchEarsRunner(folder, device="cpu", static=True)
+    runner.load()
+    runner.open(0)
+    assert transcript(runner, 0, speech(2 * SECOND)).final
 
 
 def test_half_precision_hears_the_same(exported_ears: Path) -> None:
