@@ -87,6 +87,12 @@ def at_ears_rate(pcm: Int16Array) -> Int16Array:
     return resampled
 
 
+def real_at_ears_rate(recording: Recording) -> Recording:
+    """The speaker's recording on the way that speech takes to a recogniser, by 24 kHz. Raises AudioFileError."""
+    assert isinstance(recording.source, Path)
+    return replace(recording, source=at_ears_rate(load(recording.source, VOICE_RATE_HZ)))
+
+
 def say(voice: Voice, recording: Recording) -> Said:
     """Speaks a sentence and compares it with its recording. Raises AudioFileError, and what the voice raises."""
     said = Said(recording, speak(voice, recording.text))

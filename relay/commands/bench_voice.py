@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +22,7 @@ from relay.engine.learned_voice import LearnedVoice
 from relay.errors import UsageError
 
 if TYPE_CHECKING:
-    from relay_benchmarks.quality_set import RecordingSet
+    from relay_benchmarks.quality_set import Recording, RecordingSet
     from relay_benchmarks.voice_quality import Said
 
 BASELINE = "baseline"
@@ -124,19 +125,23 @@ async def bench_voice(options: VoiceQualityOptions) -> int:
 async def _listen(sentences: RecordingSet, said: dict[str, list[Said]], *, has_speaker: bool) -> list[dict[str, Any]]:
     """Lets the recogniser hear everything; gives the `real` entries."""
     from relay_benchmarks import voice_quality
+
+    for each in said.values():
+        for one, text in zip(each, await _heard([one.at_ears_rate() for one in each]), strict=True):
+            one.hear(text)
+    if not has_speaker:
+        return []
+    real = [await asyncio.to_thread(voice_quality.real_at_ears_rate, one) for one in sentences.recordings]
+    return [voice_quality.summarise_real(sentences, await _heard(real))]
+
+
+async def _heard(recordings: Sequence[Recording]) -> list[str]:
+    """What the recogniser understands, a fresh one: it hears differently, if slightly, after other utterances."""
     from relay_benchmarks.quality_run import hear
 
     chunk = samples_in(HEARD_MS, EARS_RATE_HZ)
     async with Engine(catalog.ears(RECOGNISER), name="ears") as ears:
-        for one in (one for each in said.values() for one in each):
-            one.hear((await hear(one.at_ears_rate().padded(), ears, chunk)).text)
-        if not has_speaker:
-            return []
-        heard = [
-            (await hear(await asyncio.to_thread(recording.padded), ears, chunk)).text
-            for recording in sentences.recordings
-        ]
-    return [voice_quality.summarise_real(sentences, heard)]
+        return [(await hear(recording.padded(), ears, chunk)).text for recording in recordings]
 
 
 def _crowd(runner: catalog.VoiceRunner, count: int) -> dict[str, Any]:

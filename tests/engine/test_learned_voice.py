@@ -18,6 +18,9 @@ from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.engine.voice_onnx import OnnxVoiceRunner
 from relay.engine.voice_torch import TorchVoiceRunner
 from relay.errors import WeightsError
+from relay_benchmarks.voice_measures import seam
+from relay_benchmarks.voice_quality import seams
+from relay_benchmarks.voices import speak
 from tests.engine.voices import audio, check, say, spoken, step
 
 pytestmark = pytest.mark.timeout(600)  # an export, which a busy machine takes minutes for
@@ -122,6 +125,49 @@ def test_words_that_are_read_as_several_or_together_have_their_own_time(runner: 
 def test_a_year_lasts_longer_than_the_first_of_its_words(runner: Runner) -> None:
     year, twenty = (spoken(say(runner, [text]))[0] for text in ("2026 was good.", "twenty was good."))
     assert year.end_sample - year.start_sample > twenty.end_sample - twenty.start_sample
+
+
+SENTENCE = "I can book a table for two people near the window, at seven."
+
+
+def committed(runner: Runner, prefix: str, rest: str, pauses: int) -> list[VoiceOutput]:
+    """A prefix, played as far as it goes; some steps in which nothing comes; then the rest."""
+    runner.open(3)
+    outputs = [step(runner, 3, VoiceInput(prefix))]
+    while len(outputs[-1].pcm):
+        outputs.append(step(runner, 3, VoiceInput("")))
+    outputs += [step(runner, 3, VoiceInput("")) for _ in range(pauses)]
+    assert not any(len(output.pcm) or output.words for output in outputs[-pauses:])
+    outputs.append(step(runner, 3, VoiceInput(rest, final=True)))
+    while not outputs[-1].final:
+        outputs.append(step(runner, 3, VoiceInput("")))
+    return outputs
+
+
+@pytest.mark.parametrize("words", [1, 2, 5, 9])
+def test_no_silence_and_no_jump_where_a_committed_prefix_goes_on(runner: Runner, words: int) -> None:
+    parts = SENTENCE.split()
+    prefix, rest = " ".join(parts[:words]) + " ", " ".join(parts[words:])
+    whole, joined = say(runner, [SENTENCE]), committed(runner, prefix, rest, pauses=4)
+    check(joined, SENTENCE)
+    assert spoken(joined) == spoken(whole)
+    # Nothing is cut and nothing added: not at the seam, which lies where the prefix ran dry, and nowhere else.
+    np.testing.assert_array_equal(audio(joined), audio(whole))
+    dry = next(number for number, output in enumerate(joined) if not len(output.pcm))
+    played = len(audio(joined[:dry]))
+    first = spoken(whole)[words].start_sample
+    assert played <= first, "the sound of the words to come cannot have been known"
+    for place in (played, first):
+        assert seam(audio(joined), place) == seam(audio(whole), place)
+
+
+def test_a_prefix_that_is_ended_early_is_another_sound(runner: Runner) -> None:
+    """Why a reply's words go into one slot: the figure that `relay bench quality --part voice` gives for it."""
+    found = seams(runner, SENTENCE, speak(runner, SENTENCE, slot=4))
+    assert found is not None
+    assert found.equal
+    assert found.longer_ms != 0
+    assert found.flushed != found.whole
 
 
 def test_the_first_word_alone_is_heard(runner: Runner) -> None:
