@@ -79,8 +79,16 @@ class TorchVoiceRunner(LearnedVoice[int]):
             self._voice = voice.to(self._device)
             blocks = -(-self.max_slots // self._rows)
             self._blocks = [StreamState(self._voice.fresh_tensors(self._rows)) for _ in range(blocks)]
+            self._warm_up()
         except RuntimeError as error:
             raise EngineUnavailable(f"torch cannot use {self._device!r}: {' '.join(str(error).split())}") from error
+
+    def _warm_up(self) -> None:
+        """Computes once what replies need, for nobody: a GPU loads its kernels then, which takes longer than a reply."""
+        nothing = np.zeros(1, np.int64)
+        for width in (_LEAST_SYMBOLS, 2 * _LEAST_SYMBOLS, 4 * _LEAST_SYMBOLS):
+            self._read_batch([Window(nothing, nothing, 0, 1)], width)
+        self._step_block(0, []).cpu()
 
     def _fresh(self, slot: int) -> int:
         block, row = divmod(slot, self._rows)
