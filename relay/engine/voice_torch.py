@@ -84,7 +84,7 @@ class TorchVoiceRunner(LearnedVoice[int]):
             raise EngineUnavailable(f"torch cannot use {self._device!r}: {' '.join(str(error).split())}") from error
 
     def _warm_up(self) -> None:
-        """Computes once what replies need, for nobody: a GPU loads its kernels then, which takes longer than a reply."""
+        """Computes once what replies need, for nobody: a GPU then loads its kernels, which takes seconds."""
         nothing = np.zeros(1, np.int64)
         for width in (_LEAST_SYMBOLS, 2 * _LEAST_SYMBOLS, 4 * _LEAST_SYMBOLS):
             self._read_batch([Window(nothing, nothing, 0, 1)], width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Iterator
 from itertools import pairwise
@@ -178,19 +179,25 @@ def test_the_first_word_alone_is_heard(runner: Runner) -> None:
 
 
 def side_by_side(runner: Runner, texts: dict[int, str]) -> dict[int, list[VoiceOutput]]:
-    """Speaks one text a slot, all slots in one step, until the last is done."""
+    """Speaks one text a slot until the last is done; words come slowly to some, which wait while others speak."""
     heard: dict[int, list[VoiceOutput]] = {slot: [] for slot in texts}
+    waiting = {slot: text.split() for slot, text in texts.items()}
     for slot in texts:
         runner.open(slot)
-    under_way = dict(texts)
-    while under_way:
-        slots = list(under_way)
-        xs = [VoiceInput("" if heard[slot] else texts[slot], final=True) for slot in slots]
+    under_way = list(texts)
+    for number in itertools.count():
+        slots = [slot for slot in under_way if number >= slot]
+        xs = []
+        for slot in slots:
+            word = waiting[slot].pop(0) + " " if waiting[slot] and number % (1 + 3 * (slot % 4)) == 0 else ""
+            xs.append(VoiceInput(word, final=not waiting[slot]))
         for slot, result in zip(slots, runner.step(slots, xs), strict=True):
             assert isinstance(result, VoiceOutput), result
             heard[slot].append(result)
             if result.final:
-                del under_way[slot]
+                under_way.remove(slot)
+        if not under_way:
+            break
     return heard
 
 
