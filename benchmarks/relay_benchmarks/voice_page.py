@@ -29,7 +29,7 @@ def write_page(folder: Path, voices: Mapping[str, Sequence[Said]], report: Mappi
     Args:
         folder: Where to; made if need be.
         voices: The sentences that each voice said, the same ones in the same order.
-        report: The benchmark's report.
+        report: The benchmark's report, of the same sentences.
         most: How many sentences to show, from the first on.
 
     Returns:
@@ -41,15 +41,16 @@ def write_page(folder: Path, voices: Mapping[str, Sequence[Said]], report: Mappi
     folder.mkdir(parents=True, exist_ok=True)
     sentences = [said.recording for said in next(iter(voices.values()))[:most]]
     has_speaker = any(isinstance(one.source, Path) for one in sentences)
-    columns = [*([SPEAKER] if has_speaker else []), *voices]
+    columns = [*([SPEAKER] if has_speaker else []), *(Path(name).name for name in voices)]
     rows = []
     for number, sentence in enumerate(sentences):
         cells = []
         if has_speaker:
             pcm = load(sentence.source, VOICE_RATE_HZ) if isinstance(sentence.source, Path) else None
-            cells.append(_cell(folder, f"{number:03}-{SPEAKER}.wav", pcm, f"{SPEAKER}: {sentence.text}", ""))
+            heard = report["real"][0]["recording_list"][number]["heard"]
+            cells.append(_cell(folder, f"{number:03}-{SPEAKER}.wav", pcm, f"{SPEAKER}: {sentence.text}", heard))
         for column, (name, said) in enumerate(voices.items()):
-            label = f"{name}: {sentence.text}"
+            label = f"{Path(name).name}: {sentence.text}"
             cells.append(
                 _cell(folder, f"{number:03}-voice{column}.wav", said[number].speech.pcm, label, said[number].heard)
             )
@@ -59,10 +60,10 @@ def write_page(folder: Path, voices: Mapping[str, Sequence[Said]], report: Mappi
     page.write_text(
         f"<!doctype html>\n<html lang=en>\n<meta charset=utf-8>\n"
         f'<meta name=viewport content="width=device-width, initial-scale=1">\n<title>Voices</title>\n'
-        f"<style>{_STYLE}</style>\n<h1>Voices</h1>\n{_summary(report)}\n"
+        f"<style>{_STYLE}</style>\n<main>\n<h1>Voices</h1>\n{_summary(report)}\n"
         f"<table>\n<thead><tr><th scope=col>Sentence</th>{heads}</tr></thead>\n<tbody>\n"
         + "\n".join(rows)
-        + "\n</tbody>\n</table>\n</html>\n",
+        + "\n</tbody>\n</table>\n</main>\n</html>\n",
         encoding="utf-8",
     )
     return page
@@ -83,7 +84,9 @@ def _summary(report: Mapping[str, Any]) -> str:
     for entry in report["real"]:
         lines.append(f"Recordings of the speaker: {_percent(entry['wer'])} of words misunderstood.")
     for result in report["results"]:
-        parts = [f"{result['engine']} ({result['device']}): {_percent(result['wer'])} of words misunderstood"]
+        parts = [
+            f"{Path(result['engine']).name} ({result['device']}): {_percent(result['wer'])} of words misunderstood"
+        ]
         if result["mel_cepstral_distance_db"] is not None:
             parts.append(f"{result['mel_cepstral_distance_db']:.1f} dB mel-cepstral distance from the recordings")
         if result["first_audio_ms"]["p50"] is not None:
