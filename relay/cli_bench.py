@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relay.arguments import DEVICES, PATHS, Commands, Parser, add_command, add_url, models_dir, own_server, positive
+from relay.errors import UsageError
 
 
 def add_bench(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
@@ -71,15 +72,14 @@ def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> 
 
 def _add_bench_quality(suites: Commands[Parser]) -> None:
     quality = add_command(
-        suites, "quality", "measure how well recordings are heard, against the baseline", _bench_quality
+        suites,
+        "quality",
+        "measure how well recordings are heard, or sentences spoken, against the baseline",
+        _bench_quality,
     )
-    quality.add_argument("--part", choices=("ears",), default="ears", help="what is measured; default ears")
-    quality.add_argument(
-        "--ears", action="append", default=[], metavar="ENGINE", help="recogniser, also several times; default all here"
-    )
-    quality.add_argument(
-        "--lookahead-ms", action="append", type=int, default=[], metavar="N", help="also several times; default all"
-    )
+    quality.add_argument("--part", choices=("ears", "voice"), default="ears", help="what is measured; default ears")
+    _add_part_ears(quality)
+    _add_part_voice(quality)
     quality.add_argument("--device", choices=DEVICES, default="cpu", help="where they run; default cpu")
     quality.add_argument(
         "--manifest",
@@ -87,22 +87,50 @@ def _add_bench_quality(suites: Commands[Parser]) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help='JSON lines {"wav", "text"}, or a folder that holds manifest.jsonl; also several times. Default: a small '
-        "synthetic set",
+        help='JSON lines {"wav", "text"}, or a folder that holds manifest.jsonl; for ears also several times. Default: '
+        "a small synthetic set",
+    )
+    quality.add_argument("--recordings", type=positive, metavar="N", help="or sentences, of each set; default all")
+    quality.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+
+
+def _add_part_ears(quality: Parser) -> None:
+    """What only ears are asked."""
+    quality.add_argument(
+        "--ears", action="append", default=[], metavar="ENGINE", help="recogniser, also several times; default all here"
+    )
+    quality.add_argument(
+        "--lookahead-ms", action="append", type=int, default=[], metavar="N", help="also several times; default all"
     )
     quality.add_argument("--align", action="store_true", help="time words by forced alignment, not by each recogniser")
-    quality.add_argument("--recordings", type=positive, metavar="N", help="of each set; default all")
     quality.add_argument("--chunk-ms", type=positive, default=80, metavar="N", help="audio at a time; default 80")
     quality.add_argument(
         "--non-speech-s", type=float, default=30.0, metavar="S", help="of each kind of noise; 0 for none; default 30"
     )
     quality.add_argument("--hour", action="store_true", help="let each recogniser hear an hour of audio in one slot")
     quality.add_argument("--seed", type=int, default=0, help="of the noises; default 0")
-    quality.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
     quality.add_argument("--plot", type=Path, metavar="FILE.png", help="draw errors, delays and insertions here")
 
 
+def _add_part_voice(quality: Parser) -> None:
+    """What only voices are asked."""
+    quality.add_argument(
+        "--voice", action="append", default=[], metavar="ENGINE", help="voice, also several times; default all here"
+    )
+    quality.add_argument(
+        "--voices",
+        action="append",
+        type=positive,
+        default=[],
+        metavar="N",
+        help="also speak so many replies side by side; also several times",
+    )
+    quality.add_argument("--page", type=Path, metavar="DIR", help="write a page with players of the sentences there")
+
+
 def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.part == "voice":
+        return _bench_voice(options)
     from relay.commands.bench_quality import QualityOptions, bench_quality
 
     asked = QualityOptions(
@@ -121,6 +149,23 @@ def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> i
         models_dir=models_dir(environ),
     )
     return asyncio.run(bench_quality(asked))
+
+
+def _bench_voice(options: argparse.Namespace) -> int:
+    from relay.commands.bench_voice import VoiceQualityOptions, bench_voice
+
+    if len(options.manifest) > 1:
+        raise UsageError("voices are held against one speaker: give one --manifest")
+    asked = VoiceQualityOptions(
+        voices=tuple(options.voice),
+        device=options.device,
+        manifest=options.manifest[0] if options.manifest else None,
+        sentences=options.recordings,
+        crowds=tuple(dict.fromkeys(options.voices)),
+        json=options.json,
+        page=options.page,
+    )
+    return asyncio.run(bench_voice(asked))
 
 
 def _add_bench_echo(suites: Commands[Parser]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from relay_models.loading import WeightsError, read_config
 from relay_models.phonemes import END_ID, SYMBOLS
+from relay_models.quantize import PACKED, unpack_weights
 from relay_models.state import StreamState
 from relay_models.stored import load_weights, read_tensors, save_model
 from relay_models.vocoder import FEATURES, MEL_BINS, Vocoder, VocoderConfig
@@ -206,11 +207,15 @@ def save_voice(model: Voice, folder: Path) -> None:
 
 
 def load_voice(folder: Path) -> Voice:
-    """Reads what `save_voice` wrote, as float32 and in evaluation mode.
+    """Reads what `save_voice` or `voice_export.export_voice` wrote, as float32 and in evaluation mode.
 
     Raises:
         WeightsError: Files are missing or damaged, or the weights do not fit the config.
     """
     model = Voice(VoiceConfig.from_dict(read_config(folder)))
-    load_weights(model, read_tensors(folder))
+    tensors = read_tensors(folder)
+    if any(name.endswith(PACKED) for name in tensors):  # exported: int8, and named as in the graphs
+        arrays = {name.removeprefix("voice."): tensor.numpy() for name, tensor in tensors.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in unpack_weights(arrays).items()}
+    load_weights(model, tensors)
     return model.eval()

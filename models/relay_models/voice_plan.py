@@ -223,8 +223,10 @@ class VoicePlan:
         here = min(STEP_FRAMES, len(self._vectors))
         if self.done or (here < STEP_FRAMES and not ended):
             return None
-        missing = ((0, STEP_FRAMES - here), (0, 0))
-        vectors, positions = np.pad(self._vectors[:here], missing), np.pad(self._positions[:here], missing)
+        vectors, positions = self._vectors[:here], self._positions[:here]
+        if here < STEP_FRAMES:  # only at the end: padding takes longer than all else here
+            missing = ((0, STEP_FRAMES - here), (0, 0))
+            vectors, positions = np.pad(vectors, missing), np.pad(positions, missing)
         self._vectors, self._positions = self._vectors[here:], self._positions[here:]
         first = (self._taken - DELAY_FRAMES) * HOP_SAMPLES
         self._taken += STEP_FRAMES

@@ -19,13 +19,17 @@ from relay.engine.pocketsphinx_ears import PocketsphinxRunner
 from relay.engine.store import KNOWN, ModelStore, is_hub_name
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.engine.voice_onnx import OnnxVoiceRunner
+from relay.engine.voice_torch import TorchVoiceRunner
 from relay.errors import EngineUnavailable, UsageError, WeightsError
 from relay_models import loading
 from relay_models.ears_folder import open_folder
+from relay_models.voice_plan import ENCODE
 
 Kind = Literal["ears", "voice"]
 R = TypeVar("R")
 EarsRunner = Runner[EarsInput, EarsOutput]
+VoiceRunner = Runner[VoiceInput, VoiceOutput]
+Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class EarsOptions:
     """
 
     lookahead_ms: int | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Entry(Generic[R]):
         summary: One line for `relay models list`, with the licence.
         module: The module that must be importable.
         extra: The optional dependencies of this project that bring it.
-        make: Makes a runner that is not loaded yet, from `EarsOptions`, which voices do not read.
+        make: Makes a runner that is not loaded yet, from `EarsOptions`, of which voices read the device.
         weights: The shipped weights that it needs, if any.
     """
 
@@ -89,6 +93,14 @@ def _learned(folder: Path | None, options: EarsOptions) -> EarsRunner:
     return OnnxEarsRunner(folder, lookahead_ms=options.lookahead_ms)
 
 
+def _learned_voice(folder: Path | None, device: Device) -> VoiceRunner:
+    """On the CPU, exported graphs run without torch; all else is run by torch."""
+    if devices.resolve(device) == "cuda":
+        return TorchVoiceRunner(folder, device="cuda")
+    exported = folder is None or ((folder / ENCODE).exists() and importlib.util.find_spec("onnxruntime") is not None)
+    return OnnxVoiceRunner(folder) if exported else TorchVoiceRunner(folder, device="cpu")
+
+
 def _pocketsphinx(options: EarsOptions) -> EarsRunner:
     if options.lookahead_ms is not None:
         raise UsageError("the pocketsphinx recogniser has no choice of look-ahead; leave --lookahead-ms out")
@@ -118,7 +130,7 @@ EARS: tuple[Entry[EarsRunner], ...] = (
         make=_pocketsphinx,
     ),
 )
-VOICES: tuple[Entry[Runner[VoiceInput, VoiceOutput]], ...] = (
+VOICES: tuple[Entry[VoiceRunner], ...] = (
     Entry(
         kind="voice",
         name="espeak",
@@ -135,7 +147,7 @@ VOICES: tuple[Entry[Runner[VoiceInput, VoiceOutput]], ...] = (
         summary="Relay's own streaming voice, US English, int8, CPU (Apache-2.0)",
         module="onnxruntime",
         extra="cpu",
-        make=lambda _: OnnxVoiceRunner(),
+        make=lambda options: _learned_voice(None, options.device),
         weights="voice",
     ),
 )
@@ -172,14 +184,20 @@ def lookaheads_ms(name: str = "auto", *, models_dir: Path | None = None) -> tupl
     return runner.lookaheads_ms() if isinstance(runner, LearnedEars) else ()
 
 
-def voice(name: str = "auto") -> Runner[VoiceInput, VoiceOutput]:
-    """A voice's runner, by name or by the folder of an exported voice; not loaded yet.
+def voice(name: str = "auto", *, device: Device = "auto") -> VoiceRunner:
+    """A voice's runner, not loaded yet.
 
-    Raises UsageError for an unknown name, EngineUnavailable.
+    Args:
+        name: A shipped engine, or the folder of a voice.
+        device: Where it runs, if it can choose.
+
+    Raises:
+        UsageError: The name is unknown.
+        EngineUnavailable: It is not installed, or the device is not there.
     """
     if not _is_known(VOICES, name) and Path(name).is_dir():
-        return OnnxVoiceRunner(Path(name))
-    return _find("voice", VOICES, name).make(EarsOptions())
+        return _learned_voice(Path(name), device)
+    return _find("voice", VOICES, name).make(EarsOptions(device=device))
 
 
 def listing() -> tuple[Entry[Any], ...]:

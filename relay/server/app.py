@@ -68,7 +68,7 @@ class RelayServer:
             self._page = await asyncio.to_thread(load_page)
             asked = EarsOptions(lookahead_ms=config.lookahead_ms, device=config.device)
             ears_runner = catalog.ears(config.ears, asked, models_dir=config.models_dir)
-            voice_runner = catalog.voice(config.voice)
+            voice_runner = catalog.voice(config.voice, device=config.device)
             brain = await stack.enter_async_context(brains.make(config))
             ears = await stack.enter_async_context(Engine(ears_runner, name="ears", urgent=_ends_turn))
             voice = await stack.enter_async_context(Engine(voice_runner, name="voice", urgent=_begins_reply))

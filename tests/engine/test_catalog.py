@@ -13,8 +13,11 @@ from relay.engine.ears_torch import TorchEarsRunner
 from relay.engine.espeak_voice import EspeakRunner
 from relay.engine.pocketsphinx_ears import PocketsphinxRunner
 from relay.engine.store import ModelStore
+from relay.engine.voice_onnx import OnnxVoiceRunner
+from relay.engine.voice_torch import GPU_SLOTS, TorchVoiceRunner
 from relay.errors import EngineUnavailable, UsageError, WeightsError
 from relay_models import loading
+from relay_models.voice_plan import ENCODE
 
 ON_CPU = EarsOptions(device="cpu")
 
@@ -60,6 +63,24 @@ def test_the_own_recogniser_needs_its_weights(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", ["espeak", "baseline", "auto"])
 def test_voices_by_name(name: str) -> None:
     assert isinstance(catalog.voice(name), EspeakRunner)
+
+
+def test_a_folder_with_a_voice_goes_to_the_runner_that_can_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = folder(tmp_path / "trained", "relay_voice")
+    exported = folder(tmp_path / "exported", "relay_voice")
+    (exported / ENCODE).write_bytes(b"")
+    assert isinstance(catalog.voice(str(exported), device="cpu"), OnnxVoiceRunner)
+    assert isinstance(catalog.voice(str(trained), device="cpu"), TorchVoiceRunner)
+    monkeypatch.setattr(catalog, "_is_shipped", lambda name: True)
+    assert isinstance(catalog.voice("relay", device="cpu"), OnnxVoiceRunner)
+    monkeypatch.setattr("relay.engine.device.resolve", lambda device: "cuda")
+    for name in ("relay", str(exported), str(trained)):
+        made = catalog.voice(name, device="cuda")
+        assert isinstance(made, TorchVoiceRunner)
+        assert made.max_slots == GPU_SLOTS
+    assert isinstance(catalog.voice("baseline", device="cuda"), EspeakRunner)
 
 
 def test_an_unknown_name() -> None:

@@ -16,13 +16,12 @@ from relay.engine import espeak_voice
 from relay.engine.espeak_voice import EspeakRunner
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import EngineUnavailable
-from tests.engine.voices import audio, say, spoken, step
+from tests.engine.voices import audio, check, say, spoken, step
 
 REPLY = (
     "Hello there! I can book a table for two people at seven in the evening, near the window of the restaurant, "
     "and **Dr. Smith** will see you at [the clinic](http://www.example.com/a?b=c) 😀. It costs $3.50 — that's all."
 )
-LONGEST_PIECE_S = 20.0
 
 words = st.sampled_from(
     ["yes,", "of", "the", "a", "no.", "restaurant", "😀", "...", "—", "3.5", "Dr.", "(well)", "why?"]
@@ -35,21 +34,6 @@ def runner() -> EspeakRunner:
     runner = EspeakRunner(max_slots=8)
     runner.load()
     return runner
-
-
-def check(outputs: list[VoiceOutput], text: str) -> None:
-    """What every voice promises."""
-    assert " ".join(word.text for word in spoken(outputs)) == " ".join(text.split())
-    edges = [edge for word in spoken(outputs) for edge in (word.start_sample, word.end_sample)]
-    assert edges == sorted(edges)
-    position = 0
-    for output in outputs:
-        assert output.pcm.dtype == np.int16
-        assert all(position <= word.start_sample <= position + len(output.pcm) for word in output.words)
-        assert len(output.pcm) < LONGEST_PIECE_S * VOICE_RATE_HZ
-        position += len(output.pcm)
-    assert not edges or edges[-1] <= position
-    assert [output.final for output in outputs] == [False] * (len(outputs) - 1) + [True]
 
 
 def test_speaks_and_says_where_each_word_is(runner: EspeakRunner) -> None:

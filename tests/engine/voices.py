@@ -1,4 +1,4 @@
-"""How the tests let a voice speak, whichever it is."""
+"""How the tests let a voice speak, whichever it is, and what every voice promises."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from relay.audio import Int16Array
+from relay.audio import VOICE_RATE_HZ, Int16Array
 from relay.engine.engine import Runner
 from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
 
 Voice = Runner[VoiceInput, VoiceOutput]
+LONGEST_PIECE_S = 20.0
 
 
 def step(runner: Voice, slot: int, x: VoiceInput) -> VoiceOutput:
@@ -37,3 +38,18 @@ def audio(outputs: list[VoiceOutput]) -> Int16Array:
 
 def spoken(outputs: list[VoiceOutput]) -> list[SpokenWord]:
     return [word for output in outputs for word in output.words]
+
+
+def check(outputs: list[VoiceOutput], text: str) -> None:
+    """What every voice promises of a whole reply: all words, in order, each with the output in which it begins."""
+    assert " ".join(word.text for word in spoken(outputs)) == " ".join(text.split())
+    edges = [edge for word in spoken(outputs) for edge in (word.start_sample, word.end_sample)]
+    assert edges == sorted(edges)
+    position = 0
+    for output in outputs:
+        assert output.pcm.dtype == np.int16
+        assert all(position <= word.start_sample <= position + len(output.pcm) for word in output.words)
+        assert len(output.pcm) < LONGEST_PIECE_S * VOICE_RATE_HZ
+        position += len(output.pcm)
+    assert not edges or edges[-1] <= position
+    assert [output.final for output in outputs] == [False] * (len(outputs) - 1) + [True]
