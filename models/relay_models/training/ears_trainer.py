@@ -197,7 +197,7 @@ class Trainer:
         seed = (self.recipe.seed * 64 + self._peers.rank) * 1_000_003 + self.step
         features, counts = self._hearing(batch, strength, seed)
         torch.manual_seed(seed)  # dropout
-        # Position scores are a mask with a gradient; with the fused kernels of a GPU three runs diverged (LOG.md, run 3).
+        # Position scores are a mask with a gradient; with a GPU's fused kernels three runs diverged (LOG.md, run 3).
         plain = sdpa_kernel(SDPBackend.MATH)
         with plain, torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._device.type == "cuda"):
             encoded = self.model(features, counts, recipe.right(self.step))
