@@ -2,10 +2,10 @@
 
     python -m relay_models.training.draft EARS OUT --shards SHARDS --judged JUDGED --steps 12000
 
-EARS is a recogniser's folder, trained or as it ships. SHARDS may still be growing (`draft_data say`): new ones are taken
-up while training runs. The decoder begins as the brain. The loss is cross entropy of the token of each frame, silence
-with weight 0.2 (RelayS2S, arXiv 2603.23346); for half of the replies speech is switched off while their text is said,
-as it is when a draft is made. A run goes on from the last checkpoint in OUT.
+EARS is a recogniser's folder, trained or as it ships. SHARDS may still be growing (`draft_data say`): new ones are
+taken up while training runs. The decoder begins as the brain. The loss is cross entropy of the token of each frame,
+silence with weight 0.2 (RelayS2S, arXiv 2603.23346); for half of the replies speech is switched off while their text is
+said, as it is when a draft is made. A run goes on from the last checkpoint in OUT.
 """
 
 from __future__ import annotations

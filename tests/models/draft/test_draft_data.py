@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -111,7 +112,7 @@ def test_pieces_begin_with_the_user_and_leave_out_long_replies() -> None:
     for piece in pieces:
         assert piece[0][0] == USER
         assert any(speaker == ASSISTANT for speaker, _ in piece)
-        assert all(one[0] != other[0] for one, other in zip(piece, piece[1:], strict=False))
+        assert all(one[0] != other[0] for one, other in pairwise(piece))
         assert all(len(text.split()) <= 32 for speaker, text in piece if speaker == ASSISTANT)
     assert pieces[0][0][1] == "text 1 text 2"
 

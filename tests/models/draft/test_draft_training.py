@@ -1,4 +1,4 @@
-"""The recipe learns on a CPU: a handful of dialogues is overfitted, a run goes on exactly, scores mean what they say."""
+"""The recipe learns on a CPU: it overfits a handful of dialogues, goes on exactly, and scores rightly."""
 
 from __future__ import annotations
 
