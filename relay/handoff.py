@@ -32,6 +32,8 @@ Reason = Literal["late", "failed", "doubtful", "empty"]
 DRAFT_WORDS = 7
 WHOLE_WORDS = 40
 """What is asked of a draft that is to be the whole reply (path `draft`)."""
+ALONE_S = 2.0
+"""How long such a draft is waited for."""
 LATE_S = 6.0
 """When the slow path has not continued committed words by then, it is given up; with a voice, sooner (`hold`)."""
 LOST = "sorry, I lost my train of thought. Please ask me again."
@@ -126,8 +128,12 @@ class Handoff:
     # ---------------------------------------------------------------------------------------------------- the fast path
 
     async def _alone(self) -> tuple[str, ...]:
-        """The words of a reply by the draft model alone; none if it has no answer."""
-        tried = await self._try(WHOLE_WORDS)
+        """The words of a reply by the draft model alone; none if it has no answer, or none in time."""
+        try:
+            async with asyncio.timeout(ALONE_S):
+                tried = await self._try(WHOLE_WORDS)
+        except TimeoutError:
+            tried = _Tried(reason="late")
         if tried.reason is None:
             self.path = "draft"
         self._tell(tried)
@@ -190,11 +196,11 @@ class Handoff:
     ) -> AsyncGenerator[Piece, None]:
         """The committed words, and what the slow path adds. If it fails, the sentence is ended, and then it raises."""
         said = " ".join(words) + " "  # with the space the last word is whole, and is spoken now
-        self.is_waiting = True
-        yield said
         left = None if max_tokens is None else max(1, max_tokens - len(words))
-        async with aclosing(_closable(self._dialogue.reply(messages, prefix=said, max_tokens=left))) as slow:
-            try:
+        self.is_waiting = True
+        try:
+            yield said
+            async with aclosing(_closable(self._dialogue.reply(messages, prefix=said, max_tokens=left))) as slow:
                 begun = False
                 while (piece := await (_next(slow) if begun else self._first_of(slow))) is not None:
                     if isinstance(piece, str) and not begun:
@@ -202,12 +208,12 @@ class Handoff:
                     if piece:
                         begun, self.is_waiting = True, False
                         yield piece
-            except Exception:
-                self.is_waiting = False
-                yield f" {LOST}"
-                raise
-            finally:
-                self.is_waiting = False
+        except Exception:
+            self.is_waiting = False
+            yield f" {LOST} "  # the space behind makes its last word whole
+            raise
+        finally:
+            self.is_waiting = False
 
     async def _first_of(self, slow: AsyncIterator[Piece]) -> Piece | None:
         """The next piece, if it comes before the hold is used up. Raises BrainUnavailable if it does not."""
