@@ -85,6 +85,8 @@ class TorchDraftRunner:
             from relay_models.tokenizer import ChatTokenizer
         except ImportError as error:
             raise EngineUnavailable("the draft model needs torch: pip install 'relay-dialogue[gpu]'") from error
+        if self._device == "cpu":
+            torch.set_num_threads(1)  # single tokens are small products: more threads only wait for each other
         ears_folder, draft_folder, tokenizer_path = self._folders
         try:
             self._tokenizer = ChatTokenizer.load(tokenizer_path)

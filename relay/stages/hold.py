@@ -24,6 +24,9 @@ class Hold:
         is_wanted: Whether words of a reply that has begun are late now, if nothing more is to be heard.
         lead_s: How much of the audio sent is still to be played; None before the first of it.
         on_over: Told when the hold has been used up.
+
+    Attributes:
+        flushed: Whether the voice was asked for all that it was keeping back, which comes before any breath.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Hold:
         self._lead_s = lead_s
         self._on_over = on_over
         self._given = 0
+        self.flushed = False
 
     @property
     def held_samples(self) -> int:
@@ -40,10 +44,16 @@ class Hold:
         return self._given
 
     def due_s(self) -> float | None:
-        """When the next piece is due, from now; None when there is no need to hold."""
+        """When it is to be held, from now; None when there is no need to, or nothing to hold with.
+
+        Before the first sound it is due at once until the voice was `flushed`, and never after: a reply does not begin
+        with a breath.
+        """
         lead_s = self._lead_s()
-        if lead_s is None or not self._is_wanted() or self._given >= len(breathing()):
+        if not self._is_wanted() or self._given >= len(breathing()):
             return None
+        if lead_s is None:
+            return None if self.flushed else 0.0
         return max(0.0, lead_s - _LEAST_LEAD_S)
 
     def more(self) -> Int16Array:

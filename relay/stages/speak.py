@@ -51,7 +51,7 @@ async def speak(
             while output is None or not output.final:
                 wait = output is None or not len(output.pcm)
                 if wait and hold is not None and not len(words):
-                    await _hold(words, hold, out)
+                    await _hold(words, hold, out, voice, slot, speed)
                 text, final = await _next_text(words, wait=wait)
                 output = await _step(voice, slot, VoiceInput(text, final, speed))
                 await out(output if hold is None else _moved(output, hold.held_samples))
@@ -59,10 +59,21 @@ async def speak(
         raise StageFailed("voice", str(error)) from error
 
 
-async def _hold(words: Channel[str], hold: Hold, out: Callable[[VoiceOutput], Awaitable[None]]) -> None:
-    """Holds, if that is wanted, until words come or nothing is left to hold with."""
+async def _hold(
+    words: Channel[str],
+    hold: Hold,
+    out: Callable[[VoiceOutput], Awaitable[None]],
+    voice: Voice,
+    slot: int,
+    speed: float,
+) -> None:
+    """Holds, if that is wanted, until words come or nothing is left to hold with: first what the voice kept back."""
     holding = False
     while not await words.ready(hold.due_s()):
+        if not hold.flushed:
+            hold.flushed = True
+            await out(await _step(voice, slot, VoiceInput("", speed=speed, flush=True)))
+            continue
         holding = True
         await out(VoiceOutput(hold.more()))
     if holding:

@@ -9,10 +9,10 @@ import pytest
 
 from relay.audio import VOICE_RATE_HZ
 from relay.channel import Channel
-from relay.engine.voice import VoiceOutput
+from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.stages.hold import HOLD_MS, Hold, breathing
 from relay.stages.speak import speak
-from tests.fakes import WORD_SAMPLES, FakeVoice
+from tests.fakes import WORD_SAMPLES, FakeVoice, WordwiseVoice
 from tests.virtual_time import run
 
 
@@ -25,6 +25,10 @@ class Listener:
         self.is_over = False
         self.hold = Hold(lambda: self.wanted, self.lead_s, self.over)
         self._first_s: float | None = None
+
+    @property
+    def began_s(self) -> float | None:
+        return self._first_s
 
     @property
     def samples(self) -> int:
@@ -46,9 +50,11 @@ class Listener:
         self.outputs.append(output)
 
 
-async def say(listener: Listener, *, pause_s: float, first: str = "one two", then: str = " three") -> None:
+async def say(
+    listener: Listener, *, pause_s: float, first: str = "one two", then: str = " three", voice: FakeVoice | None = None
+) -> None:
     words: Channel[str] = Channel(64)
-    speaking = asyncio.create_task(speak(words, FakeVoice(), listener.take, hold=listener.hold))
+    speaking = asyncio.create_task(speak(words, voice or FakeVoice(), listener.take, hold=listener.hold))
     await words.put(first)
     await asyncio.sleep(pause_s)
     listener.wanted = False
@@ -92,6 +98,34 @@ def test_nothing_is_held_before_the_first_sound_or_where_it_is_not_wanted() -> N
         other = Listener(wanted=False)
         await say(other, pause_s=5.0)
         assert silent.hold.held_samples == other.hold.held_samples == 0
+
+    run(main())
+
+
+class PhraseVoice(WordwiseVoice):
+    """Waits for four words before it speaks, unless it is flushed."""
+
+    async def step(self, slot: int, x: VoiceInput, *, deadline_s: float = 0.0) -> VoiceOutput:
+        waiting = self._waiting[slot]
+        waiting += x.text.split()
+        if len(waiting) < 4 and not x.final and not x.flush:
+            return VoiceOutput(np.empty(0, np.int16))
+        text = " ".join(waiting)
+        waiting.clear()
+        return await FakeVoice.step(self, slot, VoiceInput(text, x.final, x.speed))
+
+
+@pytest.mark.parametrize("words", ["one", "one two three"])
+def test_what_the_voice_keeps_back_is_said_at_once_where_nothing_was_heard_yet(words: str) -> None:
+    async def main() -> None:
+        listener = Listener()
+        await say(listener, pause_s=2.0, first=words, then=" four five", voice=PhraseVoice())
+        first = next(output for output in listener.outputs if len(output.pcm))
+        assert [word.text for word in first.words] == words.split()
+        assert listener.began_s == pytest.approx(0.0)
+        said = [word for output in listener.outputs for word in output.words]
+        assert [word.text for word in said] == [*words.split(), "four", "five"]
+        assert 1.5 < said[-2].start_sample / VOICE_RATE_HZ < 2.4
 
     run(main())
 
