@@ -36,7 +36,8 @@ SPEECH_FRAMES = 2
 """Encoder frames of one frame of the draft model."""
 DRAFT_FRAME_MS = SPEECH_FRAMES * FRAME_MS
 _PAST_FRAMES = 1  # encoder frames before its own that the adapter sees
-_PACKED_BLOCK = 128
+_BLOCKS = (128, 64, 32, 16)
+"""Columns that may share a scale: the first that divides a matrix is taken."""
 
 
 class Special(IntEnum):
@@ -299,9 +300,13 @@ def save_draft(model: DraftModel, folder: Path) -> None:
 
 
 def pack_draft(model: DraftModel, folder: Path) -> None:
-    """Writes the folder that ships: matrices in int8 (`quantize.py`), the rest in float32."""
+    """Writes the folder that ships: int8 (`quantize.py`) where a block divides a matrix, float32 elsewhere."""
     arrays = {name: t.float().numpy() for name, t in model.state_dict().items() if name not in _tied(model)}
-    save_packed(pack_weights(arrays, block=_PACKED_BLOCK), model.config.to_dict(), folder)
+    packed: dict[str, Any] = {}
+    for name, array in arrays.items():
+        block = next((each for each in _BLOCKS if array.ndim == 2 and array.shape[1] % each == 0), None)
+        packed |= {name: array} if block is None else pack_weights({name: array}, block=block)
+    save_packed(packed, model.config.to_dict(), folder)
 
 
 def load_draft(folder: Path) -> DraftModel:

@@ -1,7 +1,8 @@
 """How the slow model rates a draft, given the true transcript: the labels that the verifier learns.
 
 A draft's *regret* is how much less likely the slow model finds its words than its own best start of the same length, in
-nats a token. No person and no hosted judge is asked. What regret is too much is calibrated on true replies.
+nats a token, at its worst beginning. No person and no hosted judge is asked. What regret is too much is calibrated on
+replies that are known: those that were given, against those that were given to something else.
 """
 
 from __future__ import annotations
@@ -16,10 +17,7 @@ from torch import Tensor
 from relay_models.decoder import Decoder
 from relay_models.drafting import Drafted
 from relay_models.state import StreamState
-from relay_models.tokenizer import ChatTokenizer
-
-TRUE_PASSING = 0.9
-"""Share of true replies whose beginnings count as good: what calibrates the labels."""
+from relay_models.training.judging import roc
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +138,44 @@ def examples_of(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """The regret that is just good enough.
+
+    Attributes:
+        nats: A token.
+        true_kept: Share of true replies' beginnings that it lets pass.
+        others_kept: Share of the beginnings of replies to other questions that it lets pass.
+        area: Under the curve of the two shares: how well regret tells them apart at all.
+    """
+
+    nats: float
+    true_kept: float
+    others_kept: float
+    area: float
+
+
 def tolerance_of(
-    questions: Sequence[Question], brain: Decoder, tokenizer: ChatTokenizer, *, tokens: int = 8, rows: int = 64
-) -> float:
-    """The regret that `TRUE_PASSING` of the true replies' beginnings of `tokens` tokens stay below."""
-    worst: list[float] = []
+    questions: Sequence[Question], brain: Decoder, stop: int, *, tokens: int = 8, rows: int = 64
+) -> Tolerance:
+    """What best separates true replies' beginnings of `tokens` tokens from those of replies to other questions.
+
+    "Best" is the largest difference of the two shares (Youden 1950). Raises ValueError for fewer than two replies.
+    """
     known = [question for question in questions if question.reply]
-    for start in range(0, len(known), rows):
-        part = known[start : start + rows]
-        rated = regrets(brain, [q.context for q in part], [q.reply[:tokens] for q in part], tokenizer.end)
-        worst += [max(each) for each in rated]
-    return float(np.quantile(worst, TRUE_PASSING))
+    if len(known) < 2:
+        raise ValueError("a tolerance needs two true replies at least")
+    contexts, texts = [q.context for q in known], [q.reply[:tokens] for q in known]
+    worst = [
+        [
+            max(each)
+            for start in range(0, len(known), rows)
+            for each in regrets(brain, contexts[start : start + rows], said[start : start + rows], stop)
+        ]
+        for said in (texts, [*texts[1:], texts[0]])
+    ]
+    curve = roc(-np.array([*worst[0], *worst[1]]), np.arange(2 * len(known)) < len(known))
+    best = int(np.argmax(curve.kept_good - curve.kept_bad))
+    return Tolerance(
+        max(0.0, -float(curve.thresholds[best])), float(curve.kept_good[best]), float(curve.kept_bad[best]), curve.area
+    )

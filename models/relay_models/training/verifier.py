@@ -5,7 +5,7 @@
 SHARDS are spoken dialogues that the draft model was not trained on (`draft_data say --held-out N`). At each reply's
 beginning the model drafts; the slow model (the brain), given the true transcript, rates the draft: how much less likely
 it finds the drafted words than its own best start, in nats a token (the *regret*). No person and no hosted judge is
-asked. What regret is too much is calibrated on what people and rules really answered: nine in ten true replies pass.
+asked. What regret is too much is calibrated on true replies against replies to other questions (`rating`).
 OUT/examples.tsv lists examples with their labels, to be checked by hand.
 
 Three parts by text, so that no dialogue is in two: 70 % train, 15 % calibrate and choose the threshold, 15 % judge.
@@ -279,7 +279,9 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--shards", type=Path, required=True, help="spoken dialogues the draft model has not seen")
     parser.add_argument("--brain", type=Path, default=WEIGHTS_DIR / "brain")
-    parser.add_argument("--tolerance", type=float, help="regret in nats a token; default: by the true replies")
+    parser.add_argument(
+        "--tolerance", type=float, help="regret in nats a token; default: what separates true replies from others"
+    )
     parser.add_argument("--recipe", type=json.loads, default={}, help="JSON: fields of Recipe to change")
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -290,9 +292,8 @@ def main() -> None:
     paths = sorted(args.shards.glob("*.json"))
     pairs = list(gather(paths, load_ears(args.ears), model, tokenizer, progress=lambda line: print(line, flush=True)))
     questions = [question for question, _ in pairs]
-    tolerance = args.tolerance
-    if tolerance is None:
-        tolerance = tolerance_of([q for q in questions if q.part == "train"], brain, tokenizer)
+    found = tolerance_of([q for q in questions if q.part == "train"], brain, tokenizer.end)
+    tolerance = found.nats if args.tolerance is None else args.tolerance
     examples = examples_of(pairs, brain, tokenizer.end)
     parts = {name: [e for e in examples if e.question.part == name] for name in ("train", "calibrate", "judge")}
     print(f"{len(pairs)} drafts, {len(pairs) - len(examples)} of them empty; tolerance {tolerance:.2f} nats a token")
@@ -301,7 +302,7 @@ def main() -> None:
     scores = {name: report(verifier, part, tolerance) for name, part in parts.items()}
     args.out.mkdir(parents=True, exist_ok=True)
     save_verifier(verifier, args.out)
-    facts = {"tolerance": tolerance, "recipe": asdict(recipe), **scores}
+    facts = {"tolerance": tolerance, "calibration": asdict(found), "recipe": asdict(recipe), **scores}
     (args.out / "report.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     chosen = np.random.default_rng(0).permutation(len(parts["judge"]))[:200]
     write_examples([parts["judge"][at] for at in chosen], tolerance, tokenizer, args.out / "examples.tsv")

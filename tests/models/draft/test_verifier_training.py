@@ -100,12 +100,27 @@ def test_good_words_end_where_regret_begins() -> None:
     assert example.is_good(0.9)
 
 
-def test_the_tolerance_lets_most_true_replies_pass() -> None:
+def test_the_tolerance_separates_true_replies_from_others() -> None:
     generator = torch.Generator().manual_seed(0)
-    questions = [question(reply=torch.randint(4, 200, (3,), generator=generator).tolist()) for _ in range(60)]
-    tolerance = tolerance_of(questions, BRAIN, TOKENIZER, rows=7)
-    worst = [max(regrets(BRAIN, [q.context], [q.reply], TOKENIZER.end)[0]) for q in questions]
-    assert 0.85 <= sum(each <= tolerance + 1e-6 for each in worst) / 60 <= 0.95
+    questions = []
+    for _ in range(30):
+        context = torch.randint(4, 200, (5,), generator=generator).tolist()
+        reply: list[int] = []
+        for _ in range(4):
+            with torch.no_grad():
+                reply.append(int(BRAIN(torch.tensor([context + reply]))[0, -1].argmax()))
+        questions.append(Question(context, reply, 0.5, "train", ""))
+    found = tolerance_of(questions, BRAIN, stop=-1, rows=7)
+    assert found.true_kept == 1.0, "the brain's own best replies regret nothing"
+    assert found.others_kept < 0.5
+    assert found.area > 0.8
+    others = [
+        max(regrets(BRAIN, [q.context], [other.reply], -1)[0])
+        for q, other in zip(questions, [*questions[1:], questions[0]], strict=True)
+    ]
+    assert sum(each <= found.nats + 1e-6 for each in others) / 30 == pytest.approx(found.others_kept, abs=0.05)
+    with pytest.raises(ValueError, match="two true replies"):
+        tolerance_of(questions[:1], BRAIN, stop=-1)
 
 
 def test_questions_follow_the_dialogue() -> None:
