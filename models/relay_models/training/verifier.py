@@ -66,16 +66,22 @@ def context_of(turns: Sequence[Turn], before: int, tokenizer: ChatTokenizer) -> 
 
 @torch.no_grad()
 def confidences(ears: Ears, dialogues: Sequence[Spoken]) -> list[list[float]]:
-    """For each turn of each dialogue: mean probability of the tokens that the recogniser hears in it; 0 for none."""
+    """For each turn of each dialogue: mean probability of the tokens that the recogniser hears in it; 0 for none.
+
+    All dialogues are one batch: decoding walks frame by frame, however many there are.
+    """
     device = next(ears.parameters()).device
     greedy = GreedyTransducer(ears.predictor, ears.joint)
+    lengths = torch.tensor([len(one.pcm) for one in dialogues])
+    pcm = torch.zeros(len(dialogues), int(lengths.max()))
+    for row, one in enumerate(dialogues):
+        pcm[row, : len(one.pcm)] = torch.from_numpy(one.pcm.astype(np.float32) / 32768)
+    features, mels = ears.features(pcm.to(device), lengths.to(device))
+    encoded = ears.encoder(features, mels, RIGHT)
+    valid = valid_positions(encoded.lengths, encoded.frames.shape[1])
+    emissions, _ = greedy.step(encoded.frames, valid, StreamState(greedy.fresh_tensors(len(dialogues))))
     found = []
-    for one in dialogues:
-        pcm = torch.from_numpy(one.pcm.astype(np.float32) / 32768).to(device)[None]
-        features, mels = ears.features(pcm, torch.tensor([len(one.pcm)], device=device))
-        encoded = ears.encoder(features, mels, RIGHT)
-        valid = valid_positions(encoded.lengths, encoded.frames.shape[1])
-        (tokens,) = greedy.step(encoded.frames, valid, StreamState(greedy.fresh_tensors(1)))[0].by_row()
+    for one, tokens in zip(dialogues, emissions.by_row(), strict=True):
         sure = [
             [np.exp(each.log_probability) for each in tokens if 2 * turn.first <= each.frame <= 2 * turn.last + 1]
             for turn in one.turns
@@ -203,8 +209,14 @@ def logits_of(model: Verifier, examples: Sequence[Example]) -> NDArray[np.float6
 
 
 def calibrated(model: Verifier, examples: Sequence[Example], tolerance: float) -> Verifier:
-    """The same network, its probability and its threshold set on these examples."""
-    good = np.array([example.is_good(tolerance) for example in examples])
+    """The same network, its probability and its threshold set on these examples.
+
+    Raises:
+        ValueError: They are all good, all bad, or none.
+    """
+    good = np.array([example.is_good(tolerance) for example in examples], dtype=bool)
+    if not good.any() or good.all():
+        raise ValueError(f"{len(examples)} drafts to calibrate on are all good or all bad; say more dialogues")
     logits = logits_of(model, examples)
     scale, shift = fit_platt(logits, good)
     threshold = threshold_keeping(1 / (1 + np.exp(-(scale * logits + shift))), good, GOOD_KEPT)

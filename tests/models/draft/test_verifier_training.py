@@ -26,6 +26,7 @@ from relay_models.training.rating import (
 from relay_models.training.verifier import (
     Recipe,
     calibrated,
+    confidences,
     context_of,
     drafts_at,
     fit,
@@ -198,6 +199,17 @@ def test_it_learns_and_is_calibrated(tmp_path: Path) -> None:
     assert [row["good"] for row in rows] == [str(example.is_good(0.5)) for example in rated(5, 0)]
     with pytest.raises(ValueError, match="only one kind"):
         fit([e for e in rated(50, 0) if e.is_good(0.5)], config, 0.5, recipe)
+    with pytest.raises(ValueError, match="say more dialogues"):
+        calibrated(model, [e for e in rated(50, 0) if e.is_good(0.5)], 0.5)
+
+
+def test_confidences_are_those_of_each_turn_alone_or_among_others() -> None:
+    dialogues = [dialogue(1), dialogue(2)]
+    together = confidences(EARS, dialogues)
+    for one, sure in zip(dialogues, together, strict=True):
+        assert len(sure) == len(one.turns)
+        assert all(0 <= each <= 1 for each in sure)
+        assert confidences(EARS, [one])[0] == pytest.approx(sure, abs=1e-3)
 
 
 def test_from_shards_to_examples(tmp_path: Path) -> None:
