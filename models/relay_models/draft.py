@@ -40,6 +40,10 @@ _BLOCKS = (128, 64, 32, 16)
 """Columns that may share a scale: the first that divides a matrix is taken."""
 
 
+RESERVED = 8
+"""Ids behind those of the text: the special tokens', and some that are not used, so that products stay aligned."""
+
+
 class Special(IntEnum):
     """Tokens beside those of the text, numbered from `DraftConfig.text_tokens` on."""
 
@@ -60,19 +64,21 @@ class DraftConfig:
     """Sizes.
 
     Attributes:
-        decoder: Of the language model; its vocabulary ends with the five special tokens.
+        decoder: Of the language model; its vocabulary ends with `RESERVED` ids for special tokens.
         speech_size: Width of the encoder's frames.
         window: Entries that attention reaches back over, itself included.
     """
 
-    decoder: DecoderConfig = field(default_factory=lambda: DecoderConfig(vocab_size=8197, num_hidden_layers=6))
+    decoder: DecoderConfig = field(
+        default_factory=lambda: DecoderConfig(vocab_size=8192 + RESERVED, num_hidden_layers=6)
+    )
     speech_size: int = 256
     window: int = 256
 
     @property
     def text_tokens(self) -> int:
         """Number of tokens of text; the special ones follow."""
-        return self.decoder.vocab_size - len(Special)
+        return self.decoder.vocab_size - RESERVED
 
     def token(self, special: Special) -> int:
         """Id of a special token."""
@@ -282,7 +288,7 @@ def from_brain(brain: Decoder, config: DraftConfig) -> DraftModel:
     source, target = brain.model, model.decoder.model
     table = source.embed_tokens.weight
     target.embed_tokens.weight[: len(table)] = table
-    noise = torch.randn(len(Special), table.shape[1], generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(RESERVED, table.shape[1], generator=torch.Generator().manual_seed(0))
     target.embed_tokens.weight[len(table) :] = table.mean(0) + noise * table.std()
     last = max(1, ours.num_hidden_layers - 1)
     for index, layer in enumerate(target.layers):

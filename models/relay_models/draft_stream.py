@@ -70,4 +70,5 @@ class DraftStream:
         chunk = self._chunk(pcm, counts, torch.full_like(counts, ENDLESS), state, active)
         hidden, _ = self.model.listen(chunk.frames, previous, state, active)
         probabilities = self.model.logits(hidden).float().softmax(-1)
-        return Listened(hidden, probabilities[:, -len(Special) :]), state
+        first = self.model.config.text_tokens
+        return Listened(hidden, probabilities[:, first : first + len(Special)]), state

@@ -69,7 +69,8 @@ class Drafter:
         config = model.config
         banned = torch.zeros(config.decoder.vocab_size, dtype=torch.bool)
         banned[[getattr(tokenizer, name) for name in ("end", "system", "user", "assistant")]] = True
-        banned[[config.token(each) for each in Special if each is not Special.EOS]] = True
+        banned[config.text_tokens :] = True
+        banned[config.token(Special.EOS)] = False
         begins = torch.zeros_like(banned)
         begins[[token for token in range(tokenizer.size) if begins_word(token, tokenizer)]] = True
         device = model.decoder.lm_head.weight.device

@@ -21,7 +21,7 @@ from tests.test_session_relay import RELAY, drafts, paths, said
 
 
 def test_a_learned_draft_is_spoken_and_continued(tmp_path: Path) -> None:
-    model = draft_model(22, window=64, speech_size=EARS.config.encoder.size)
+    model = draft_model(23, window=64, speech_size=EARS.config.encoder.size)
     torch.nn.init.zeros_(
         model.adapter.outer.weight
     )  # what is heard does not count: the draft has words, whatever it is

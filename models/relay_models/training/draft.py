@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from relay_models.decoder import load_packed_decoder
-from relay_models.draft import DraftConfig, DraftModel, Special, from_brain, pack_draft, save_draft
+from relay_models.draft import RESERVED, DraftConfig, DraftModel, Special, from_brain, pack_draft, save_draft
 from relay_models.ears import Ears, load_ears
 from relay_models.loading import WEIGHTS_DIR
 from relay_models.training.draft_batches import PADDING, Batch, Batches, Heard, hear
@@ -256,7 +256,7 @@ def main() -> None:
     ears = load_ears(args.ears).to(device)
     brain = load_packed_decoder(args.brain)
     torch.manual_seed(recipe.seed)
-    sizes = {**asdict(brain.config), "vocab_size": brain.config.vocab_size + len(Special)}
+    sizes = {**asdict(brain.config), "vocab_size": brain.config.vocab_size + RESERVED}
     sizes["num_hidden_layers"] = args.layers
     config = DraftConfig(type(brain.config)(**sizes), ears.config.encoder.size, args.window)
     begun = from_brain(brain, config)

@@ -64,8 +64,8 @@ def hear(ears: Ears, dialogues: Sequence[Spoken], *, rows: int = 16) -> list[Hea
         for row, number in enumerate(part):
             pcm[row, : lengths[row]] = dialogues[number].pcm
         samples = torch.from_numpy(pcm).to(device).float() / 32768
+        features, mels = ears.features(samples, lengths.to(device))  # in float32, as when the model listens
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            features, mels = ears.features(samples, lengths.to(device))
             encoded = ears.encoder(features, mels, RIGHT)
         for row, number in enumerate(part):
             one = dialogues[number]

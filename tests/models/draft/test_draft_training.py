@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay_models.draft import DraftConfig, DraftModel, Special
+from relay_models.draft import RESERVED, DraftConfig, DraftModel, Special
 from relay_models.drafting import Drafter
 from relay_models.training.draft import Recipe, Run, Shards, loss_of, rate_at, train
 from relay_models.training.draft_batches import PADDING, Batches, Heard, hear, text_frames
@@ -26,7 +26,7 @@ SPEECH = EARS.config.encoder.size
 def config() -> DraftConfig:
     base = draft_config(window=128, speech_size=SPEECH).decoder
     values = {name: getattr(base, name) for name in base.__slots__}
-    values |= {"vocab_size": TOKENIZER.size + len(Special), "hidden_size": 48, "intermediate_size": 96}
+    values |= {"vocab_size": TOKENIZER.size + RESERVED, "hidden_size": 48, "intermediate_size": 96}
     return DraftConfig(type(base)(**values), SPEECH, 128)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from relay_models.decoder import DecoderConfig
-from relay_models.draft import DraftConfig, DraftModel, Special
+from relay_models.draft import RESERVED, DraftConfig, DraftModel
 from relay_models.tokenizer import ChatTokenizer, train_bpe
 
 torch.set_num_threads(1)
@@ -18,7 +18,7 @@ WINDOW = 9
 
 def draft_config(window: int = WINDOW, speech_size: int = SPEECH) -> DraftConfig:
     decoder = DecoderConfig(
-        vocab_size=TOKENIZER.size + len(Special),
+        vocab_size=TOKENIZER.size + RESERVED,
         hidden_size=24,
         intermediate_size=40,
         num_hidden_layers=2,
