@@ -225,7 +225,8 @@ def train(
         if run.step % report_steps == 0:
             hours = batches.frames * 0.16 / 3600
             speed = count / (time.monotonic() - began)
-            print(f"step {run.step}/{recipe.steps} loss {loss_sum / report_steps:.3f} {hours:.1f} h {speed:.1f} step/s")
+            line = f"step {run.step}/{recipe.steps} loss {loss_sum / report_steps:.3f} {hours:.1f} h {speed:.1f} step/s"
+            print(line, flush=True)
             loss_sum = 0.0
             if judged and run.step % (10 * report_steps) == 0:
                 print(f"step {run.step} held out {json.dumps(evaluate(run.averaged(), judged))}", flush=True)
