@@ -244,9 +244,10 @@ class Session:
 
     def _turn(self, event: Event) -> TurnState:
         config = self._protocol.config
-        policy = Policy(False, False)
-        if config.turn_detection is not None and config.type == "realtime":
-            policy = Policy(config.turn_detection.create_response, config.turn_detection.interrupt_response)
+        policy, detection = Policy(False, False), config.turn_detection
+        if detection is not None:
+            # A reply may have been asked for before the session became one of transcription: speech still stops it.
+            policy = Policy(detection.create_response and config.type == "realtime", detection.interrupt_response)
         self._state, actions = step(self._state, event, policy)
         self._stepped.set()
         for action in actions:
