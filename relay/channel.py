@@ -85,6 +85,16 @@ class Channel(Generic[T]):
             await self._wait()
         return self._pop()
 
+    async def ready(self, timeout_s: float | None) -> bool:
+        """Waits until an item waits or the channel is closed; False when that took longer than `timeout_s`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._items and not self._closed:
+                    await self._wait()
+        except TimeoutError:
+            return False
+        return True
+
     def get_waiting(self) -> list[T]:
         """All items that wait now, without waiting; perhaps none."""
         return [self._pop() for _ in range(len(self._items))]

@@ -37,6 +37,7 @@ def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> i
         bench_latency(
             LatencyOptions(
                 path=options.path,
+                models_dir=models_dir(environ),
                 turns=options.turns,
                 seed=options.seed,
                 url=options.url,

@@ -52,7 +52,8 @@ class ServerConfig:
         lookahead_ms: Audio that the recogniser may wait for; None: its own choice.
         models_dir: Where models of the user's own are; None: there are none.
         voice: Voice engine by name.
-        path: How replies are made.
+        path: How replies are made: `cascade` by the language model alone; `relay` begins them with what the draft model
+            says at once, where the verifier agrees; `draft` lets the draft model answer alone.
         speculate: Whether replies are prepared while the end of a turn is only likely; None: with the embedded model,
             but not with a server at `llm_url`, where tokens that come to nothing may cost money.
         record_dir: Where sessions are recorded; None: nowhere.
@@ -94,8 +95,6 @@ class ServerConfig:
             raise ConfigError("--max-sessions must be at least 1")
         if self.lookahead_ms is not None and self.lookahead_ms < 0:
             raise ConfigError("--lookahead-ms must be at least 0")
-        if self.path != "cascade":
-            raise ConfigError(f"--path {self.path} is not available in this version; use --path cascade")
 
     @property
     def speculates(self) -> bool:

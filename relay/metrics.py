@@ -72,6 +72,12 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self.drafts = Counter(
+            "relay_drafts",
+            "Drafts by what became of them: committed, late (the brain was sooner), doubtful, empty or failed.",
+            ["outcome"],
+            registry=self.registry,
+        )
         self.audio_in = Counter("relay_audio_in_seconds", "Audio received.", registry=self.registry)
         self.audio_out = Counter("relay_audio_out_seconds", "Audio sent.", registry=self.registry)
         self.denoiser_delay = Gauge(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
 from relay.audio import RATE_HZ, VOICE_RATE_HZ, Format, Int16Array, Resampler, encode_bytes
@@ -14,8 +14,10 @@ from relay.channel import Channel
 from relay.engine.voice import VoiceOutput
 from relay.errors import RelayError, StageFailed
 from relay.events import CallDelta, Piece, ReplyEnd
+from relay.handoff import Handoff
 from relay.heard import Ledger
 from relay.metrics import StageClock
+from relay.stages.hold import Hold
 from relay.stages.speak import Voice, speak
 from relay.stages.think import Verbatim, WordSplitter, think
 from relay.wire.commands import Usage
@@ -44,6 +46,7 @@ class Reply:
         lead_s: How far the audio sent may run ahead of what can have been played.
         flush: Lets the session's writer send what is queued.
         on_audio: Told of every piece of audio sent, with its format.
+        on_words: Told of the words whose audio begins in what was just sent.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class Reply:
         lead_s: float,
         flush: Callable[[], None],
         on_audio: Callable[[bytes, Format], None],
+        on_words: Callable[[Sequence[str]], None] = lambda _: None,
     ) -> None:
         self.turn_id = turn_id
         self.response = response
@@ -74,6 +78,8 @@ class Reply:
         self._lead_s = lead_s
         self._flush = flush
         self._on_audio = on_audio
+        self._on_words = on_words
+        self._handoff: Handoff | None = None
         self._sent_wire_samples = 0
         self._first_sent_s: float | None = None
 
@@ -86,6 +92,7 @@ class Reply:
         *,
         failure: StageFailed | None = None,
         apologise: bool = True,
+        handoff: Handoff | None = None,
     ) -> None:
         """Makes the reply and finishes the response; raises nothing but cancellation.
 
@@ -94,7 +101,11 @@ class Reply:
             voice: None makes a reply of text only.
             failure: A stage before this one has failed: `pieces` is the apology for it.
             apologise: A brain that fails before its first word is apologised for.
+            handoff: Makes the pieces, where there is a fast path.
         """
+        self._handoff = handoff
+        if handoff is not None:
+            handoff.attach(self.response.draft, self.clock)
         try:
             try:
                 self._end = await self._say(pieces, voice)
@@ -141,7 +152,7 @@ class Reply:
             if voice is None:
                 await _discard(words)
             else:
-                await speak(words, voice, self._send, speed=self.response.speed)
+                await speak(words, voice, self._send, speed=self.response.speed, hold=self._hold())
             said.set()
 
         try:
@@ -154,6 +165,12 @@ class Reply:
         if isinstance(end, StageFailed):
             raise end
         return end
+
+    def _hold(self) -> Hold | None:
+        handoff = self._handoff
+        if handoff is None:
+            return None
+        return Hold(lambda: handoff.is_waiting, self._ahead_s, handoff.give_up)
 
     def _on_word(self, word: str) -> None:
         self.clock.lap("llm_first")
@@ -173,6 +190,7 @@ class Reply:
             self.ledger.sent(len(pcm), begun)
             if begun:
                 self.response.words([(w.text, self._wire(w.start_sample), self._wire(w.end_sample)) for w in begun])
+                self._on_words([word.text for word in begun])
             self._flush()
             await self._keep_lead()
         if output.final:
@@ -189,7 +207,12 @@ class Reply:
         if self._first_sent_s is None:
             self._first_sent_s = asyncio.get_running_loop().time()
             self.clock.lap("voice_first")
-            self.response.metrics(self.clock.report(path="cascade"))
+            path = "cascade" if self._handoff is None else self._handoff.path
+            self.response.metrics(self.clock.report(path=path))
+
+    def _ahead_s(self) -> float | None:
+        """How much of what was sent cannot have been played yet; None before the first."""
+        return None if self._first_sent_s is None else self.ledger.sent_samples / VOICE_RATE_HZ - self._elapsed_s()
 
     async def _keep_lead(self) -> None:
         lead_s = self.ledger.sent_samples / VOICE_RATE_HZ - self._elapsed_s() - self._lead_s

@@ -8,12 +8,28 @@ from typing import Literal, Protocol, TypeAlias
 from relay.audio import Format, Int16Array
 from relay.brains import Brain
 from relay.config import Limits
+from relay.engine.draft import DraftEngine, Verifier
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.engine import Engine
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.metrics import Metrics
 
 Sender: TypeAlias = Literal["client", "server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fast:
+    """The fast path.
+
+    Attributes:
+        engine: The draft model.
+        verifier: Judges its drafts.
+        path: `relay` hands off to the brain, `draft` lets the draft model answer alone.
+    """
+
+    engine: DraftEngine
+    verifier: Verifier
+    path: Literal["relay", "draft"] = "relay"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +44,7 @@ class Services:
         limits: What one client may ask.
         denoiser: Noise suppression, where there is one.
         speculate: Whether replies are prepared while the end of a turn is only likely.
+        fast: The fast path; None: every reply is the brain's.
     """
 
     ears: Engine[EarsInput, EarsOutput]
@@ -37,6 +54,7 @@ class Services:
     limits: Limits
     denoiser: Engine[EarsInput, Int16Array] | None = None
     speculate: bool = True
+    fast: Fast | None = None
 
 
 class Transport(Protocol):

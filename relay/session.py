@@ -12,6 +12,8 @@ from relay.brains import Dialogue
 from relay.channel import Channel, ChannelFull
 from relay.errors import AudioTooFast, BadEvent, RelayError, SlowReader, StageFailed, shown
 from relay.events import Message, Piece
+from relay.fast_path import FastPath
+from relay.handoff import Handoff
 from relay.metrics import StageClock
 from relay.out_of_band import OutOfBand
 from relay.reply import FALLBACKS, Reply, once
@@ -32,7 +34,7 @@ from relay.turn import (
     TurnState,
     step,
 )
-from relay.user import UserSide
+from relay.user import UserSide, confidence_of
 from relay.wire.commands import (
     AudioAppended,
     CancelRequested,
@@ -77,7 +79,8 @@ class Session:
         self._ordered: Channel[Ordered] = Channel(
             int(services.limits.max_audio_ahead_s * _BYTES_PER_S), policy="error", weight=_weight
         )
-        self._user = UserSide(protocol, services, recorder, self._turn, self._is_quiet, self._flush)
+        self._fast = FastPath(services.fast, services.metrics)
+        self._user = UserSide(protocol, services, recorder, self._turn, self._is_quiet, self._flush, self._fast.heard)
         self._beside = OutOfBand(
             protocol,
             services,
@@ -95,6 +98,7 @@ class Session:
         self._reply: Reply | None = None
         self._old_replies: deque[Reply] = deque(maxlen=_OLD_REPLIES)
         self._speculation: Speculation | None = None
+        self._prepared: Handoff | None = None
         self._in_dialogue: set[asyncio.Task[None]] = set()  # its caches are one reply's at a time
         self._dialogue: Dialogue
         self._tasks: asyncio.TaskGroup
@@ -110,6 +114,7 @@ class Session:
                         self._tasks.create_task(self._write()),
                         self._tasks.create_task(self._obey()),
                         self._tasks.create_task(self._user.hear()),
+                        self._tasks.create_task(self._fast.run()),
                     ]
                     self._protocol.open()
                     self._flush()
@@ -239,9 +244,10 @@ class Session:
 
     def _turn(self, event: Event) -> TurnState:
         config = self._protocol.config
-        policy = Policy(False, False)
-        if config.turn_detection is not None and config.type == "realtime":
-            policy = Policy(config.turn_detection.create_response, config.turn_detection.interrupt_response)
+        policy, detection = Policy(False, False), config.turn_detection
+        if detection is not None:
+            # A reply may have been asked for before the session became one of transcription: speech still stops it.
+            policy = Policy(detection.create_response and config.type == "realtime", detection.interrupt_response)
         self._state, actions = step(self._state, event, policy)
         self._stepped.set()
         for action in actions:
@@ -250,11 +256,13 @@ class Session:
                     self._stop_reply(barge_in=barge_in)
                 case StartReply():
                     self._start_reply(action, nudge=isinstance(event, TimedOut))
-                case PrepareReply(text=text):
+                case PrepareReply(turn_id=turn_id, text=text):
                     basis = self._protocol.basis_after(text)
+                    confidence = self._user.confidence_of(turn_id)
+                    self._prepared = self._fast.handoff(self._dialogue, confidence) if basis.speaks else None
                     self._speculation = Speculation(
                         basis,
-                        self._dialogue,
+                        self._prepared or self._dialogue,
                         self._services.voice,
                         after=tuple(self._in_dialogue),
                         spawn=self._spawn_in_dialogue,
@@ -302,36 +310,55 @@ class Session:
             lead_s=self._services.limits.playout_lead_s,
             flush=self._flush,
             on_audio=self._on_audio,
+            on_words=self._fast.said,
         )
         failure = user_turn.failure if user_turn else None
         speculation = self._speculation if start.prepared and failure is None else None
         if speculation is not None and speculation.can_answer(reply.response.basis()):
             self._end_speculation("committed")
-            reply.task = self._spawn_in_dialogue(self._follow(reply, speculation.pieces(), speculation.voice))
+            following = self._follow(reply, speculation.pieces(), speculation.voice, handoff=self._prepared)
+            reply.task = self._spawn_in_dialogue(following)
             speculation.become(reply.task)
         else:
             self._end_speculation("stale")
             after = tuple(self._in_dialogue)
-            reply.task = self._spawn_in_dialogue(self._run_reply(reply, after, failure, nudge=nudge))
+            answers_speech = user_turn is not None and (params is None or (params.instructions or params.input) is None)
+            heard = user_turn.partial if user_turn is not None and answers_speech else None
+            handoff = None if heard is None else self._fast.handoff(self._dialogue, confidence_of(heard))
+            reply.task = self._spawn_in_dialogue(self._run_reply(reply, after, failure, handoff, nudge=nudge))
 
     async def _run_reply(
-        self, reply: Reply, after: Collection[asyncio.Task[None]], failure: StageFailed | None, *, nudge: bool
+        self,
+        reply: Reply,
+        after: Collection[asyncio.Task[None]],
+        failure: StageFailed | None,
+        handoff: Handoff | None,
+        *,
+        nudge: bool,
     ) -> None:
         if after:
             await asyncio.wait(after)
         basis = reply.response.basis()
+        if failure is not None or not basis.speaks:
+            handoff = None
         if failure is not None:
             pieces = once(FALLBACKS["ears"])
         else:
             messages = [*basis.messages, *([Message("user", _NUDGE)] if nudge else [])]
-            pieces = self._dialogue.reply(messages, max_tokens=basis.max_tokens, tools=basis.tools)
-        await self._follow(reply, pieces, self._services.voice if basis.speaks else None, failure)
+            pieces = (handoff or self._dialogue).reply(messages, max_tokens=basis.max_tokens, tools=basis.tools)
+        await self._follow(reply, pieces, self._services.voice if basis.speaks else None, failure, handoff)
 
     async def _follow(
-        self, reply: Reply, pieces: AsyncIterator[Piece], voice: Voice | None, failure: StageFailed | None = None
+        self,
+        reply: Reply,
+        pieces: AsyncIterator[Piece],
+        voice: Voice | None,
+        failure: StageFailed | None = None,
+        handoff: Handoff | None = None,
     ) -> None:
         """Makes a reply of a brain's stream, and counts it."""
-        await reply.run(pieces, voice, failure=failure)
+        await reply.run(pieces, voice, failure=failure, handoff=handoff)
+        self._fast.ended("whole")
         metrics = self._services.metrics
         metrics.replies.labels("completed" if reply.error is None else "failed").inc()
         if reply.error is not None:
@@ -347,6 +374,7 @@ class Session:
             return
         is_under_way = not reply.response.done
         reply.stop(barge_in=barge_in)
+        self._fast.ended("broken")
         if barge_in:
             # Words before a call may still be playing when the reply after it begins.
             for cut in (each for each in self._replies() if each is reply or each.is_playing):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relay.audio import EARS_RATE_HZ
+from relay.audio import EARS_RATE_HZ, Int16Array
 from relay.channel import Channel
 from relay.config import Limits
 from relay.endpoint import Ended, Endpointing, Started
@@ -43,7 +43,7 @@ class UserTurn:
         audio_s: Duration of its audio, once it has ended.
         clock: Stage times, started at its end.
         failure: Why it could not be recognised.
-        partial: What was shown of it last.
+        partial: What was heard of it last.
         told_chars: How much of its transcript the client has been sent.
         told_words: How many of its words.
         paused_after: What had been heard of it when a likely end was told, while the silence lasts.
@@ -75,6 +75,7 @@ class UserSide:
         on_event: Steps the turn machine and says where it stands.
         is_quiet: Whether nobody speaks and all that was answered has been heard.
         flush: Lets the session's writer send what is queued.
+        on_frame: Told of all audio, see `Intake`.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class UserSide:
         on_event: Callable[[Event], TurnState],
         is_quiet: Callable[[], bool],
         flush: Callable[[], None],
+        on_frame: Callable[[Int16Array], None],
     ) -> None:
         self._protocol = protocol
         self._services = services
@@ -95,7 +97,7 @@ class UserSide:
         self._idle = IdleTimer()
         config, limits = protocol.config, services.limits
         self._settings = (config.input_format, _endpointing(config, limits), _threshold(config))
-        self._intake = Intake(config.input_format, self._settings[1], threshold=self._settings[2])
+        self._intake = Intake(config.input_format, self._settings[1], threshold=self._settings[2], on_frame=on_frame)
         self._to_ears: Channel[TurnAudio] = Channel(
             int(limits.max_audio_ahead_s * EARS_RATE_HZ), weight=lambda item: max(1, len(item.pcm))
         )
@@ -137,6 +139,11 @@ class UserSide:
         self._settings = settings
         await self._discard_turn()
         self._intake.configure(config.input_format, endpointing, threshold=_threshold(config))
+
+    def confidence_of(self, turn_id: int) -> float:
+        """How sure the recogniser is of what it has heard of a turn: the mean of its words; 0 if it does not say."""
+        user_turn = self._turns.get(turn_id)
+        return 0.0 if user_turn is None or user_turn.partial is None else confidence_of(user_turn.partial)
 
     def take_turn(self, turn_id: int) -> UserTurn | None:
         """What is known of a turn that is about to be answered; it is forgotten here."""
@@ -237,6 +244,7 @@ class UserSide:
                     self._tell(user_turn, output)
                 self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
         else:
+            user_turn.partial = output
             empty = not output.stable.strip()
             self._tell(user_turn, output)
             words = [(word.text, word.confidence) for word in output.words]
@@ -283,6 +291,11 @@ class UserSide:
             self._protocol.transcription_failed(user_turn.item_id, error)
         self._on_event(Transcribed(turn_id, empty=False))
         self._flush()
+
+
+def confidence_of(output: EarsOutput) -> float:
+    """Mean confidence of the words that a recogniser is sure to have heard; 0 without any."""
+    return sum(word.confidence for word in output.words) / len(output.words) if output.words else 0.0
 
 
 def _endpointing(config: SessionConfig, limits: Limits) -> Endpointing | None:

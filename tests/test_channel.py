@@ -66,3 +66,20 @@ def test_closing_frees_a_producer_that_waits() -> None:
             channel.close()
 
     run(main())
+
+
+def test_ready_says_whether_there_is_something_to_get() -> None:
+    async def main() -> None:
+        channel: Channel[int] = Channel(4)
+        assert not await channel.ready(0.0)
+        assert not await channel.ready(1.5)
+        assert asyncio.get_running_loop().time() == pytest.approx(1.5)
+        asyncio.get_running_loop().call_later(1.0, channel.put_nowait, 7)
+        assert await channel.ready(None)
+        assert asyncio.get_running_loop().time() == pytest.approx(2.5)
+        assert await channel.ready(0.0), "it takes nothing away"
+        assert await channel.get() == 7
+        channel.close()
+        assert await channel.ready(None), "the end is news too"
+
+    run(main())

@@ -77,12 +77,13 @@ class Stand:
     read_delay_s: float = 0.0
     denoiser: Any = None
     speculate: bool = True
+    fast: Any = None
 
     @contextlib.asynccontextmanager
     async def call(self, **session: Any) -> AsyncIterator[Caller]:
         transport = MemoryTransport(self.read_delay_s)
         models = (cast(Any, self.ears), cast(Any, self.voice), cast(Any, self.brain))
-        services = Services(*models, Metrics(), self.limits, self.denoiser, self.speculate)
+        services = Services(*models, Metrics(), self.limits, self.denoiser, self.speculate, self.fast)
         running = Session(transport, RealtimeProtocol(), services)
         task = asyncio.create_task(running.run())
         caller = Caller(transport, running, services)

@@ -267,3 +267,18 @@ def test_noise_is_reduced_where_that_is_asked_for(noise_reduction: dict[str, str
             assert denoiser.samples == (0 if noise_reduction is None else stand.ears.heard_samples[0])
 
     run(main())
+
+
+def test_a_reply_asked_for_before_a_session_became_one_of_transcription_is_still_interrupted() -> None:
+    async def main() -> None:
+        stand = Stand(FakeEars(["hello", "stop"]), FakeBrain([["w "] * 60]), speculate=False)
+        async with stand.call() as caller:
+            await caller.speak(voiced(0.5), room_noise(0.6))  # the request waits behind the end of this turn
+            caller.transport.push(type="response.create")
+            caller.transport.push(type="session.update", session={"type": "transcription"})
+            await caller.transport.wait_for("response.output_audio.delta")
+            await caller.speak(voiced(0.6), room_noise(0.7))
+            done = await caller.done()
+            assert (done["status"], done["status_details"]["reason"]) == ("cancelled", "turn_detected")
+
+    run(main())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.numpy
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -16,11 +17,25 @@ from relay_models.loading import WeightsError
 WEIGHTS = "model.safetensors"
 
 
-def save_model(model: nn.Module, config: Mapping[str, Any], folder: Path) -> None:
-    """Writes config.json and model.safetensors (in the weights' own types) into a folder, which is made if need be."""
+def save_model(model: nn.Module, config: Mapping[str, Any], folder: Path, *, without: Collection[str] = ()) -> None:
+    """Writes config.json and model.safetensors (in the weights' own types) into a folder, which is made if need be.
+
+    Tensors named in `without` are left out: those that are another one under a second name.
+    """
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items() if name not in without}
+    _save_config(config, folder)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def save_packed(tensors: Mapping[str, Any], config: Mapping[str, Any], folder: Path) -> None:
+    """Writes the same files from arrays, as `quantize.pack_weights` makes them."""
+    _save_config(config, folder)
+    safetensors.numpy.save_file(dict(tensors), folder / WEIGHTS)
+
+
+def _save_config(config: Mapping[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / WEIGHTS)
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,9 +16,8 @@ from rich.table import Table
 from relay.commands.console import progress_console
 from relay.commands.own_server import own_server
 from relay.commands.report import check_writable, is_stdout, require, write_report
-from relay.errors import UsageError
-
-AVAILABLE_PATHS = ("cascade",)
+from relay.engine.fast import folders
+from relay.errors import UsageError, WeightsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +33,10 @@ class LatencyOptions:
         json: Where to write the report; `-` is stdout.
         plot: Where to draw it.
         server_environ: Environment of the server process.
+        models_dir: Where models of the user's own are.
     """
 
-    path: str = "cascade"
+    path: Literal["relay", "cascade", "draft"] = "cascade"
     turns: int = 20
     seed: int = 0
     url: str | None = None
@@ -44,6 +44,7 @@ class LatencyOptions:
     json: Path | None = None
     plot: Path | None = None
     server_environ: Mapping[str, str] = field(default_factory=dict)
+    models_dir: Path | None = None
 
 
 async def bench_latency(options: LatencyOptions) -> int:
@@ -53,12 +54,15 @@ async def bench_latency(options: LatencyOptions) -> int:
         Exit status: 1 when no turn was answered.
 
     Raises:
-        UsageError: The path does not exist in this version, or a file cannot be written.
+        UsageError: The weights that the path needs are not here, or a file cannot be written.
         EngineUnavailable: The benchmark package, the synthesiser or matplotlib is missing.
         ConnectionFailed: The server cannot be reached or was lost.
     """
-    if options.path not in AVAILABLE_PATHS:
-        raise UsageError(f"--path {options.path} is not available in this version; use {', '.join(AVAILABLE_PATHS)}")
+    if options.url is None and options.path != "cascade":
+        try:
+            await asyncio.to_thread(folders, options.path, options.models_dir)
+        except WeightsError as error:
+            raise UsageError(str(error)) from error
     require("relay_benchmarks", "bench")
     if options.plot is not None:
         require("matplotlib", "--plot")

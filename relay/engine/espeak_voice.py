@@ -234,7 +234,7 @@ class EspeakRunner:
         reply.ended = reply.ended or x.final
         pcm: Int16Array = np.empty(0, dtype=np.int16)
         words: tuple[SpokenWord, ...] = ()
-        while not len(pcm) and (piece := _next_piece(reply)):  # pieces without sound do not count as one
+        while not len(pcm) and (piece := _next_piece(reply, flush=x.flush)):  # pieces without sound do not count as one
             pcm, more = self._speak(reply, piece, x.speed)
             words += more
         final = reply.ended and not reply.waiting
@@ -306,8 +306,8 @@ def _units(word: str) -> list[_Unit]:
     ]
 
 
-def _next_piece(reply: _Reply) -> list[_Unit]:
-    """Takes the next piece off the waiting units; empty while its end cannot be known yet."""
+def _next_piece(reply: _Reply, *, flush: bool) -> list[_Unit]:
+    """Takes the next piece off the waiting units; empty while its end cannot be known yet, unless it is flushed."""
     most_words = PIECE_WORDS[min(reply.pieces, len(PIECE_WORDS) - 1)]
     words = cost = 0
     length = None
@@ -321,7 +321,7 @@ def _next_piece(reply: _Reply) -> list[_Unit]:
             length = i + 1
             break
     if length is None:
-        length = len(reply.waiting) if reply.ended else 0
+        length = len(reply.waiting) if reply.ended or flush else 0
     return [reply.waiting.popleft() for _ in range(length)]
 
 

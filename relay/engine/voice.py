@@ -15,11 +15,14 @@ class VoiceInput:
         text: The next whole words of the reply; may be empty.
         final: No more text follows. Step with empty text until the output is final.
         speed: Speaking rate relative to the voice's own, 0.25 to 1.5.
+        flush: More text follows, but not soon: what was given is spoken now, where the voice would otherwise wait for
+            the end of a phrase. A voice that cannot do it goes on waiting.
     """
 
     text: str
     final: bool = False
     speed: float = 1.0
+    flush: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,14 @@ from relay.engine.catalog import EarsOptions
 from relay.engine.denoise import DenoiseRunner
 from relay.engine.ears import EarsInput
 from relay.engine.engine import Engine
+from relay.engine.fast import open_fast
 from relay.engine.voice import VoiceInput
 from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
 from relay.recorder import SessionRecorder
 from relay.server.admission import Seats, check_key, check_origin
 from relay.server.static import SECURITY_HEADERS, StaticFile, load_page
-from relay.services import Services
+from relay.services import Fast, Services
 from relay.session import Session
 from relay.wire.realtime import RealtimeProtocol
 
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 REALTIME_PATH = "/v1/realtime"
 _SUBPROTOCOLS = ("relay.v1", "realtime")
+_FAST_SESSIONS = 64  # sessions beyond these are answered by the cascade: a row of state costs 2 MB, used or not
 _REASON_BYTES = 123  # of a close frame (RFC 6455, section 5.5)
 
 
@@ -77,8 +79,12 @@ class RelayServer:
                 denoise_runner = DenoiseRunner(config.noise_suppression, max_slots=ears_runner.max_slots)
                 denoiser = await stack.enter_async_context(Engine(denoise_runner, name="denoise", urgent=_ends_turn))
                 self.metrics.denoiser_delay.set(denoise_runner.delay_samples / EARS_RATE_HZ)
+            fast = None
+            if config.path != "cascade":
+                opened = open_fast(config.path, config.device, config.models_dir, max_slots=_FAST_SESSIONS)
+                fast = Fast(*await stack.enter_async_context(opened), config.path)
             self._services = Services(
-                ears, voice, brain, self.metrics, config.limits, denoiser, speculate=config.speculates
+                ears, voice, brain, self.metrics, config.limits, denoiser, speculate=config.speculates, fast=fast
             )
             self._seats = Seats(min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots))
             context = self._tls()

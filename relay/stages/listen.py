@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,9 +44,18 @@ class Intake:
         form: Format of the client's audio.
         endpointing: How utterances are found; None: only `end` ends one, and the first audio after it begins the next.
         threshold: Of the speech detector, 0 to 1.
+        on_frame: Told of every frame, speech or not: [FRAME_SAMPLES] int16 at 16 kHz.
     """
 
-    def __init__(self, form: Format, endpointing: Endpointing | None, *, threshold: float = 0.5) -> None:
+    def __init__(
+        self,
+        form: Format,
+        endpointing: Endpointing | None,
+        *,
+        threshold: float = 0.5,
+        on_frame: Callable[[Int16Array], None] = lambda _: None,
+    ) -> None:
+        self._on_frame = on_frame
         self._framer = Framer(FRAME_SAMPLES)
         self.received_samples = 0
         self._padding: deque[Int16Array] = deque()
@@ -89,6 +98,7 @@ class Intake:
         pcm = self._resampler.step(decode_bytes(data, self._form))
         for frame in self._framer.step(pcm):
             self.received_samples += FRAME_SAMPLES
+            self._on_frame(frame)
             yield from self._manual_frame(frame) if self._endpointer is None else self._frame(frame, self._endpointer)
 
     def end(self) -> Ended | None:

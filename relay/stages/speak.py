@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Protocol
 
 from relay.channel import Channel
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import EngineBusy, StageFailed
+from relay.stages.hold import Hold
 
 
 class Voice(Protocol):
@@ -29,8 +31,16 @@ async def speak(
     out: Callable[[VoiceOutput], Awaitable[None]],
     *,
     speed: float = 1.0,
+    hold: Hold | None = None,
 ) -> None:
     """Speaks until `words` is closed and all of it is said; `out` may wait, which holds the voice back.
+
+    Args:
+        words: What to say.
+        voice: Says it.
+        out: Takes the audio.
+        speed: Speaking rate.
+        hold: What is heard while words are late; the times of the words after it are moved by its length.
 
     Raises:
         StageFailed: The voice failed, or has no slot free.
@@ -39,11 +49,44 @@ async def speak(
         async with voice.slot() as slot:
             output = None
             while output is None or not output.final:
-                text, final = await _next_text(words, wait=output is None or not len(output.pcm))
+                wait = output is None or not len(output.pcm)
+                if wait and hold is not None and not len(words):
+                    await _hold(words, hold, out, voice, slot, speed)
+                text, final = await _next_text(words, wait=wait)
                 output = await _step(voice, slot, VoiceInput(text, final, speed))
-                await out(output)
+                await out(output if hold is None else _moved(output, hold.held_samples))
     except EngineBusy as error:
         raise StageFailed("voice", str(error)) from error
+
+
+async def _hold(
+    words: Channel[str],
+    hold: Hold,
+    out: Callable[[VoiceOutput], Awaitable[None]],
+    voice: Voice,
+    slot: int,
+    speed: float,
+) -> None:
+    """Holds, if that is wanted, until words come or nothing is left to hold with: first what the voice kept back."""
+    holding = False
+    while not await words.ready(hold.due_s()):
+        if not hold.flushed:
+            hold.flushed = True
+            await out(await _step(voice, slot, VoiceInput("", speed=speed, flush=True)))
+            continue
+        holding = True
+        await out(VoiceOutput(hold.more()))
+    if holding:
+        await out(VoiceOutput(hold.tail()))
+
+
+def _moved(output: VoiceOutput, samples: int) -> VoiceOutput:
+    """The same, its words later by what was heard in between."""
+    words = [
+        replace(word, start_sample=word.start_sample + samples, end_sample=word.end_sample + samples)
+        for word in output.words
+    ]
+    return replace(output, words=tuple(words))
 
 
 async def _next_text(words: Channel[str], *, wait: bool) -> tuple[str, bool]:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.brains.filters import OverlapFilter, ThinkFilter
+from relay.handoff import continuation
 
 
 class Filter(Protocol):
@@ -104,6 +105,33 @@ def test_any_repetition_in_any_split(said: list[str], more: list[str], cuts: lis
     heard = [word.casefold().strip(",.") for word in given_words]
     assert all(plain[len(plain) - k :] != heard[:k] for k in range(dropped + 1, min(len(plain), len(heard)) + 1))
     assert heard[:dropped] == plain[len(plain) - dropped :]
+
+
+marks = st.sampled_from(["", ",", "...", '"', " -", "!", "'"])
+
+
+@given(
+    st.lists(st.sampled_from(["Sure,", "I", "can", "do", "that", "we"]), min_size=1, max_size=7),
+    st.lists(st.sampled_from(["book", "a", "table", "tonight."]), max_size=5),
+    st.sampled_from(["nothing", "all", "tail"]),
+    st.lists(marks, min_size=12, max_size=12),
+    cut_lists,
+    st.data(),
+)
+def test_an_instructed_model_may_echo_as_it_likes(
+    said: list[str], more: list[str], echo: str, noise: list[str], cuts: list[int], data: st.DataObject
+) -> None:
+    """Repeated in whole or from any word on, in other case, with marks around, in any split: only the rest is left.
+
+    No word of the rest occurs in what was said, so what must be left is known.
+    """
+    first = {"nothing": len(said), "all": 0, "tail": data.draw(st.integers(0, len(said)))}[echo]
+    echoed = [noise[place % 12] + word.upper() + noise[-place % 12] for place, word in enumerate(said[first:])]
+    prefix = " ".join(said) + data.draw(st.sampled_from(["", " "]))
+    spoken = run(OverlapFilter(prefix), split(" ".join([*echoed, *more]), cuts))
+    assert continuation(spoken).split() == more, "marks by themselves are dropped by the hand-off"
+    if more and not prefix.endswith(" "):
+        assert spoken.startswith(" "), "its first word is not glued to what was said"
 
 
 def test_a_stream_that_repeats_nothing_is_not_held_back() -> None:

@@ -58,6 +58,18 @@ def test_speech_begins_with_the_third_word(runner: EspeakRunner) -> None:
     runner.close(1)
 
 
+def test_what_waits_for_the_end_of_a_phrase_is_spoken_when_it_is_flushed(runner: EspeakRunner) -> None:
+    runner.open(0)
+    first = step(runner, 0, VoiceInput("I think"))
+    assert not len(first.pcm)
+    flushed = step(runner, 0, VoiceInput("", flush=True))
+    assert len(flushed.pcm) > VOICE_RATE_HZ // 4
+    assert not flushed.final
+    assert not len(step(runner, 0, VoiceInput("", flush=True)).pcm)
+    last = step(runner, 0, VoiceInput("so", final=True))
+    check([first, flushed, last], "I think so")
+
+
 def test_speech_begins_with_punctuation(runner: EspeakRunner) -> None:
     runner.open(1)
     first = step(runner, 1, VoiceInput("Sure! "))

@@ -177,7 +177,8 @@ def arrange(
     """Lays a written dialogue out in time.
 
     Args:
-        turns: (speaker, text), in order. A turn that cannot be said ends the conversation before it.
+        turns: (speaker, text), in order. A turn that cannot be said ends the conversation before it, and before the
+            turn that it would have broken off.
         say: The two voices.
         habits: How they converse.
         chance: Decides all that is drawn.
@@ -189,6 +190,8 @@ def arrange(
     for number, (speaker, text) in enumerate(turns):
         phrases = _phrases(text, speaker, now, say, habits, chance)
         if phrases is None:
+            if barging:  # nobody broke the last turn off after all
+                utterances.pop()
             break
         turn = Utterance(speaker, Kind.BARGE_IN if barging else Kind.TURN, phrases, text)
         barging = False

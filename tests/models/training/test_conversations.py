@@ -175,3 +175,15 @@ def test_a_text_that_cannot_be_said_ends_the_conversation_before_it() -> None:
     turns = [(USER, "hello there"), (ASSISTANT, "#"), (USER, "hello")]
     score = arrange(turns, lambda t, s: None if t == "#" else say(t, s), Habits(), np.random.default_rng(0))
     assert [u.whole_text for u in score.utterances if u.kind is not Kind.BACKCHANNEL] == ["hello there"]
+
+
+def test_a_turn_that_cannot_be_said_breaks_nobody_off() -> None:
+    habits = Habits(barge_in_share=1.0, paused_share=0.0, backchannel_share=0.0)
+
+    def say_all_but(text: str, speaker: int) -> Pcm | None:
+        return None if "$" in text else say(text, speaker)
+
+    turns = [(USER, "what is it"), (ASSISTANT, "a restaurant, please"), (USER, "$$$"), (ASSISTANT, "no")]
+    score = arrange(turns, say_all_but, habits, np.random.default_rng(0))
+    assert [utterance.whole_text for utterance in score.utterances] == ["what is it"]
+    assert set(frame_labels(score, encode, frame_samples=FRAME_SAMPLES)) == {Label.SILENCE}

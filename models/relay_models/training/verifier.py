@@ -1,0 +1,325 @@
+"""Trains the verifier on what the draft model really drafts, judged by the slow model itself.
+
+    python -m relay_models.training.verifier EARS DRAFT OUT --shards SHARDS
+
+SHARDS are spoken dialogues that the draft model was not trained on (`draft_data say --held-out N`). At each reply's
+beginning the model drafts; the slow model (the brain), given the true transcript, rates the draft: how much less likely
+it finds the drafted words than its own best start, in nats a token (the *regret*). No person and no hosted judge is
+asked. What regret is too much is calibrated on true replies against replies to other questions (`rating`).
+OUT/examples.tsv lists examples with their labels, to be checked by hand.
+
+Three parts by text, so that no dialogue is in two: 70 % train, 15 % calibrate and choose the threshold, 15 % judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from relay_models.decoder import load_packed_decoder
+from relay_models.decoding import GreedyTransducer
+from relay_models.draft import DraftModel, Special, load_draft
+from relay_models.draft_stream import RIGHT
+from relay_models.drafting import Drafted, Drafter
+from relay_models.ears import Ears, load_ears
+from relay_models.loading import WEIGHTS_DIR
+from relay_models.state import StreamState, valid_positions
+from relay_models.tokenizer import ChatTokenizer
+from relay_models.training.conversations import ASSISTANT, Kind
+from relay_models.training.draft_batches import Heard, hear
+from relay_models.training.draft_data import Spoken, Turn, read_shard
+from relay_models.training.judging import calibration_error, caught, fit_platt, roc, threshold_keeping
+from relay_models.training.rating import Example, Question, examples_of, tolerance_of
+from relay_models.verifier import DraftBatch, Verifier, VerifierConfig, count_loss, focal_loss, save_verifier
+
+GOOD_KEPT = 0.96
+_CONTEXT = 480
+
+
+# -------------------------------------------------------------------------------------------------------- what is asked
+
+
+def part_of(turns: Sequence[Turn]) -> str:
+    """The part that a dialogue belongs to, by its text, whatever voice says it."""
+    text = "/".join(turn.text for turn in turns if turn.kind == Kind.TURN.value)[:80]
+    share = zlib.crc32(text.encode()) % 100
+    return "train" if share < 70 else "calibrate" if share < 85 else "judge"
+
+
+def context_of(turns: Sequence[Turn], before: int, tokenizer: ChatTokenizer) -> list[int]:
+    """Tokens of what was said before turn number `before`, backchannels left out, and the assistant's opener."""
+    tokens: list[int] = []
+    for turn in turns[:before]:
+        if turn.kind != Kind.BACKCHANNEL.value and turn.text:
+            tokens += tokenizer.turn("assistant" if turn.speaker == ASSISTANT else "user", turn.text)
+    return [*tokens[-_CONTEXT:], tokenizer.assistant]
+
+
+@torch.no_grad()
+def confidences(ears: Ears, dialogues: Sequence[Spoken]) -> list[list[float]]:
+    """For each turn of each dialogue: mean probability of the tokens that the recogniser hears in it; 0 for none.
+
+    All dialogues are one batch: decoding walks frame by frame, however many there are.
+    """
+    device = next(ears.parameters()).device
+    greedy = GreedyTransducer(ears.predictor, ears.joint)
+    lengths = torch.tensor([len(one.pcm) for one in dialogues])
+    pcm = torch.zeros(len(dialogues), int(lengths.max()))
+    for row, one in enumerate(dialogues):
+        pcm[row, : len(one.pcm)] = torch.from_numpy(one.pcm.astype(np.float32) / 32768)
+    features, mels = ears.features(pcm.to(device), lengths.to(device))
+    encoded = ears.encoder(features, mels, RIGHT)
+    valid = valid_positions(encoded.lengths, encoded.frames.shape[1])
+    emissions, _ = greedy.step(encoded.frames, valid, StreamState(greedy.fresh_tensors(len(dialogues))))
+    found = []
+    for one, tokens in zip(dialogues, emissions.by_row(), strict=True):
+        sure = [
+            [np.exp(each.log_probability) for each in tokens if 2 * turn.first <= each.frame <= 2 * turn.last + 1]
+            for turn in one.turns
+        ]
+        found.append([float(np.mean(each)) if each else 0.0 for each in sure])
+    return found
+
+
+def questions_of(
+    heard: Heard, sure: Sequence[float], tokenizer: ChatTokenizer, model: DraftModel
+) -> dict[int, Question]:
+    """The questions of a dialogue by the frame at which the reply begins."""
+    begin = model.config.token(Special.BOS)
+    frames = torch.nonzero(heard.labels == begin)[:, 0].tolist()
+    replies = [
+        (number, turn) for number, turn in enumerate(heard.turns) if turn.speaker == ASSISTANT and turn.kind == "turn"
+    ]
+    questions: dict[int, Question] = {}
+    for frame, (number, turn) in zip(frames, replies, strict=False):
+        users = [
+            at for at in range(number) if heard.turns[at].speaker != ASSISTANT and heard.turns[at].kind != "backchannel"
+        ]
+        if users:
+            questions[frame] = Question(
+                context=context_of(heard.turns, number, tokenizer),
+                reply=tokenizer.encode(turn.text),
+                confidence=sure[users[-1]],
+                part=part_of(heard.turns),
+                asked=heard.turns[users[-1]].text,
+            )
+    return questions
+
+
+@torch.no_grad()
+def drafts_at(
+    model: DraftModel, drafter: Drafter, dialogues: Sequence[Heard], frames: Sequence[set[int]]
+) -> list[dict[int, Drafted]]:
+    """What the model drafts at some frames of dialogues, with the true tokens as history: by frame, a dialogue each."""
+    device = next(model.parameters()).device
+    state = model.fresh_state(len(dialogues))
+    silence = model.config.token(Special.SIL)
+    drafts: list[dict[int, Drafted]] = [{} for _ in dialogues]
+    longest = max(len(heard.labels) for heard in dialogues)
+    rows = len(dialogues)
+    speech = torch.zeros(rows, 2 * longest, model.config.speech_size, device=device)
+    previous = torch.full((rows, longest + 1), silence, device=device)
+    for row, heard in enumerate(dialogues):
+        speech[row, : len(heard.speech)] = heard.speech.float()
+        previous[row, 1 : len(heard.labels) + 1] = heard.labels
+    counts = torch.tensor([len(heard.labels) for heard in dialogues], device=device)
+    for frame in range(longest):
+        wanted = [row for row in range(rows) if frame in frames[row]]
+        if wanted:
+            for row, drafted in zip(wanted, drafter.draft(state, wanted), strict=True):
+                drafts[row][frame] = drafted
+        model.listen(speech[:, 2 * frame : 2 * frame + 2], previous[:, frame], state, counts > frame)
+    return drafts
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the verifier is trained (RelayS2S, arXiv 2603.23346, but for the second head).
+
+    Attributes:
+        steps, rows: Length of the run and size of a batch.
+        learning_rate, weight_decay: Of AdamW; the rate falls to zero along a line.
+        bad_share: Share of bad drafts in a batch.
+        counting: Weight of the second head's loss.
+        dropout: See `Verifier`.
+        seed: Of weights and batches.
+    """
+
+    steps: int = 3000
+    rows: int = 256
+    learning_rate: float = 3e-4
+    weight_decay: float = 0.01
+    bad_share: float = 0.1
+    counting: float = 0.2
+    dropout: float = 0.1
+    seed: int = 0
+
+
+def fit(examples: Sequence[Example], config: VerifierConfig, tolerance: float, recipe: Recipe) -> Verifier:
+    """Trains a verifier on the CPU. Raises ValueError unless there are good and bad examples."""
+    good = torch.tensor([example.is_good(tolerance) for example in examples])
+    if not examples or good.all() or not good.any():
+        raise ValueError("a verifier needs drafts that are good and drafts that are not; there is only one kind")
+    words = torch.tensor([example.good_words(tolerance) for example in examples])
+    whole = join(examples)
+    torch.manual_seed(recipe.seed)
+    model = Verifier(config, dropout=recipe.dropout)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    kinds = [torch.nonzero(good)[:, 0], torch.nonzero(~good)[:, 0]]
+    bad_rows = max(1, round(recipe.bad_share * recipe.rows))
+    for step in range(recipe.steps):
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * (1 - step / recipe.steps)
+        picked = torch.cat(
+            [
+                kind[torch.randint(len(kind), (rows,))]
+                for kind, rows in zip(kinds, (recipe.rows - bad_rows, bad_rows), strict=True)
+            ]
+        )
+        batch = DraftBatch(whole.hidden[picked], whole.scalars[picked], whole.counts[picked], whole.words[picked])
+        logits, counts = model(batch)
+        loss = focal_loss(logits, good[picked]) + recipe.counting * count_loss(counts, words[picked])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def join(examples: Sequence[Example]) -> DraftBatch:
+    """All examples as one batch."""
+    return DraftBatch.join([each.drafted for each in examples], [each.question.confidence for each in examples])
+
+
+@torch.no_grad()
+def logits_of(model: Verifier, examples: Sequence[Example]) -> NDArray[np.float64]:
+    """Commit logits, before calibration: [examples]."""
+    return model(join(examples))[0].double().numpy()
+
+
+def calibrated(model: Verifier, examples: Sequence[Example], tolerance: float) -> Verifier:
+    """The same network, its probability and its threshold set on these examples.
+
+    Raises:
+        ValueError: They are all good, all bad, or none.
+    """
+    good = np.array([example.is_good(tolerance) for example in examples], dtype=bool)
+    if not good.any() or good.all():
+        raise ValueError(f"{len(examples)} drafts to calibrate on are all good or all bad; say more dialogues")
+    logits = logits_of(model, examples)
+    scale, shift = fit_platt(logits, good)
+    threshold = threshold_keeping(1 / (1 + np.exp(-(scale * logits + shift))), good, GOOD_KEPT)
+    made = Verifier(replace(model.config, scale=scale, shift=shift, threshold=threshold))
+    made.load_state_dict(model.state_dict())
+    return made.eval()
+
+
+def report(model: Verifier, examples: Sequence[Example], tolerance: float) -> dict[str, float]:
+    """How well it judges these examples; nan where there is only one kind of them."""
+    good = np.array([example.is_good(tolerance) for example in examples])
+    config = model.config
+    probabilities = 1 / (1 + np.exp(-(config.scale * logits_of(model, examples) + config.shift)))
+    with torch.no_grad():
+        words = model(join(examples))[1].argmax(-1).numpy()
+    wanted = np.array([example.good_words(tolerance) for example in examples])
+    both = bool(good.any() and not good.all())
+    return {
+        "examples": len(examples),
+        "good": float(good.mean()),
+        "threshold": config.threshold,
+        "good_kept": float((probabilities[good] >= config.threshold).mean()) if good.any() else float("nan"),
+        "bad_caught": caught(probabilities, good, config.threshold),
+        "auc": roc(probabilities, good).area if both else float("nan"),
+        "calibration_error": calibration_error(probabilities, good),
+        "words_right": float((words == wanted).mean()),
+        "words_too_many": float((words > wanted).mean()),
+    }
+
+
+def gather(
+    paths: Sequence[Path],
+    ears: Ears,
+    model: DraftModel,
+    tokenizer: ChatTokenizer,
+    *,
+    rows: int = 64,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Iterator[tuple[Question, Drafted]]:
+    """Drafts at the beginning of every reply of the shards, and what they answer."""
+    device = next(model.parameters()).device
+    drafter = Drafter(model, tokenizer)
+    for path in paths:
+        dialogues = read_shard(path)
+        for start in range(0, len(dialogues), rows):
+            part = dialogues[start : start + rows]
+            heard, sure = hear(ears.to(device), part), confidences(ears, part)
+            asked = [questions_of(h, s, tokenizer, model) for h, s in zip(heard, sure, strict=True)]
+            drafts = drafts_at(model, drafter, heard, [set(questions) for questions in asked])
+            for questions, made in zip(asked, drafts, strict=True):
+                yield from ((questions[frame], drafted) for frame, drafted in made.items())
+        progress(f"{path.name} read")
+
+
+def write_examples(examples: Sequence[Example], tolerance: float, tokenizer: ChatTokenizer, path: Path) -> None:
+    """A table for people who check the labels."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, delimiter="\t")
+        table.writerow(["asked", "drafted", "true reply", "regret", "good words", "good"])
+        for each in examples:
+            question, drafted = each.question, tokenizer.decode(each.drafted.tokens)
+            good = each.good_words(tolerance)
+            shown = [question.asked, drafted, tokenizer.decode(question.reply), f"{max(each.regrets):.2f}"]
+            table.writerow([*shown, good, good == len(each.regrets)])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("ears", type=Path, help="folder of the recogniser")
+    parser.add_argument("draft", type=Path, help="folder of the draft model")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shards", type=Path, required=True, help="spoken dialogues the draft model has not seen")
+    parser.add_argument("--brain", type=Path, default=WEIGHTS_DIR / "brain")
+    parser.add_argument(
+        "--tolerance", type=float, help="regret in nats a token; default: what separates true replies from others"
+    )
+    parser.add_argument("--recipe", type=json.loads, default={}, help="JSON: fields of Recipe to change")
+    args = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    recipe = Recipe(**args.recipe)
+    tokenizer = ChatTokenizer.load(args.brain / "tokenizer.json")
+    brain = load_packed_decoder(args.brain).to(device)
+    model = load_draft(args.draft).to(device)
+    paths = sorted(args.shards.glob("*.json"))
+    pairs = list(gather(paths, load_ears(args.ears), model, tokenizer, progress=lambda line: print(line, flush=True)))
+    questions = [question for question, _ in pairs]
+    found = tolerance_of([q for q in questions if q.part == "train"], brain, tokenizer.end)
+    tolerance = found.nats if args.tolerance is None else args.tolerance
+    examples = examples_of(pairs, brain, tokenizer.end)
+    parts = {name: [e for e in examples if e.question.part == name] for name in ("train", "calibrate", "judge")}
+    print(f"{len(pairs)} drafts, {len(pairs) - len(examples)} of them empty; tolerance {tolerance:.2f} nats a token")
+    config = VerifierConfig(hidden_size=model.config.decoder.hidden_size)
+    verifier = calibrated(fit(parts["train"], config, tolerance, recipe), parts["calibrate"], tolerance)
+    scores = {name: report(verifier, part, tolerance) for name, part in parts.items()}
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_verifier(verifier, args.out)
+    facts = {"tolerance": tolerance, "calibration": asdict(found), "recipe": asdict(recipe), **scores}
+    (args.out / "report.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    chosen = np.random.default_rng(0).permutation(len(parts["judge"]))[:200]
+    write_examples([parts["judge"][at] for at in chosen], tolerance, tokenizer, args.out / "examples.tsv")
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main()

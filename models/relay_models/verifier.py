@@ -1,0 +1,215 @@
+"""The verifier: may the drafted words be spoken, and how many of them?
+
+After RelayS2S (arXiv 2603.23346, "prefix verifier"): hidden states of the drafted tokens, gated by how sure the draft
+model was of each (entropy, log-probability, top-2 margin) and how sure the recogniser is of what was said, pooled by
+one query. Beside the commit logit a second head says how many words to keep. What the logit means is calibrated on
+held-out drafts, and the threshold is chosen there; both are stored with the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from relay_models.drafting import MAX_TOKENS, MAX_WORDS, Drafted
+from relay_models.loading import WeightsError, read_config
+from relay_models.state import valid_positions
+from relay_models.stored import load_weights, read_tensors, save_model
+
+MODEL_TYPE = "relay_verifier"
+SCALARS = 4
+"""A token's entropy, log-probability and margin, and the recogniser's confidence, the same for all tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierConfig:
+    """Sizes, and how the commit logit is read.
+
+    Attributes:
+        hidden_size: Width of the draft model's states.
+        size: Width inside.
+        max_tokens: Longest draft.
+        max_words: Most words that it can keep.
+        scale, shift: Calibration (Platt 1999): the probability is sigmoid(scale * logit + shift).
+        threshold: Smallest probability at which words are spoken.
+    """
+
+    hidden_size: int = 384
+    size: int = 128
+    max_tokens: int = MAX_TOKENS
+    max_words: int = MAX_WORDS
+    scale: float = 1.0
+    shift: float = 0.0
+    threshold: float = 0.5
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> VerifierConfig:
+        """Reads the JSON form. Raises WeightsError when it does not describe a verifier."""
+        if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
+            raise WeightsError(f"config.json is of a {values['model_type']!r} model, not of a {MODEL_TYPE!r} one")
+        try:
+            return cls(**{item.name: values[item.name] for item in fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise WeightsError(f"config.json is not that of a verifier ({error!r})") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"model_type": MODEL_TYPE, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class DraftBatch:
+    """Drafts, padded.
+
+    Attributes:
+        hidden: [batch, tokens, hidden_size] float32.
+        scalars: [batch, tokens, 4] float32, see `SCALARS`.
+        counts: [batch] int64, tokens of each.
+        words: [batch] int64, words of each.
+    """
+
+    hidden: Tensor
+    scalars: Tensor
+    counts: Tensor
+    words: Tensor
+
+    @classmethod
+    def join(cls, drafts: Sequence[Drafted], confidences: Sequence[float]) -> DraftBatch:
+        """Drafts and how sure the recogniser was of what each answers, 0 to 1; 0 where nobody knows.
+
+        Raises:
+            ValueError: There is no draft, or one is empty.
+        """
+        if not drafts or not all(draft.tokens for draft in drafts):
+            raise ValueError("an empty draft cannot be judged")
+        width = max(len(draft.tokens) for draft in drafts)
+
+        def padded(x: Tensor) -> Tensor:
+            return functional.pad(x, (0, 0, 0, width - len(x)))
+
+        scalars = [
+            torch.cat((draft.scalars, torch.full((len(draft.tokens), 1), confidence)), dim=1)
+            for draft, confidence in zip(drafts, confidences, strict=True)
+        ]
+        return cls(
+            hidden=torch.stack([padded(draft.hidden) for draft in drafts]),
+            scalars=torch.stack([padded(each) for each in scalars]),
+            counts=torch.tensor([len(draft.tokens) for draft in drafts]),
+            words=torch.tensor([len(draft.word_ends) for draft in drafts]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the verifier thinks of one draft.
+
+    Attributes:
+        probability: That its words are good, calibrated.
+        words: How many of them may be spoken; 0 when the probability is below the threshold.
+    """
+
+    probability: float
+    words: int
+
+
+class Verifier(nn.Module):
+    """The network.
+
+    Args:
+        config: Sizes.
+        dropout: In training, of the projected states and inside the feed-forward.
+    """
+
+    def __init__(self, config: VerifierConfig, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        size = config.size
+        self.project = nn.Linear(config.hidden_size, size)
+        self.project_norm = nn.LayerNorm(size)
+        self.gate = nn.Linear(SCALARS, size)
+        self.shift = nn.Linear(SCALARS, size, bias=False)
+        self.positions = nn.Embedding(config.max_tokens, size)
+        self.norm = nn.LayerNorm(size)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(size, 2 * size), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * size, size)
+        )
+        self.pool_norm = nn.LayerNorm(size)
+        self.query = nn.Parameter(torch.randn(size) * size**-0.5)
+        self.key = nn.Linear(size, size, bias=False)
+        self.value = nn.Linear(size, size)
+        self.commit = nn.Linear(size, 1)
+        self.count = nn.Linear(size, config.max_words + 1)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, batch: DraftBatch) -> tuple[Tensor, Tensor]:
+        """Commit logits [batch] and logits of how many words are good [batch, max_words + 1].
+
+        Numbers of words that a draft does not have are minus infinity.
+        """
+        x = self.dropout(functional.gelu(self.project_norm(self.project(batch.hidden))))
+        x = x * torch.sigmoid(self.gate(batch.scalars)) + self.shift(batch.scalars)
+        x = x + self.positions.weight[: x.shape[1]]
+        x = x + self.feed_forward(self.norm(x))
+        x = self.pool_norm(x)
+        scores = self.key(x) @ self.query * len(self.query) ** -0.5
+        valid = valid_positions(batch.counts, x.shape[1])
+        weights = scores.masked_fill(~valid, -torch.inf).softmax(-1)
+        pooled = (weights[:, None] @ self.value(x))[:, 0]
+        numbers = torch.arange(self.config.max_words + 1, device=x.device)
+        counts = self.count(pooled).masked_fill(numbers > batch.words[:, None], -torch.inf)
+        return self.commit(pooled)[:, 0], counts
+
+    @torch.no_grad()
+    def judge(self, drafts: Sequence[Drafted], confidences: Sequence[float]) -> list[Judgement]:
+        """Whether each draft's words may be spoken, and how many; for `confidences` see `DraftBatch.join`.
+
+        An empty draft is not spoken. Raises ValueError when the two lists differ in length.
+        """
+        config = self.config
+        judged = [Judgement(0.0, 0)] * len(drafts)
+        pairs = list(zip(drafts, confidences, strict=True))
+        places = [place for place, (draft, _) in enumerate(pairs) if draft.tokens]
+        if not places:
+            return judged
+        logits, counts = self(DraftBatch.join([drafts[p] for p in places], [confidences[p] for p in places]))
+        probabilities = torch.sigmoid(config.scale * logits + config.shift).tolist()
+        for place, probability, words in zip(places, probabilities, counts.argmax(-1).tolist(), strict=True):
+            judged[place] = Judgement(probability, words if probability >= config.threshold else 0)
+        return judged
+
+
+def focal_loss(
+    logits: Tensor, good: Tensor, *, alpha: float = 0.25, gamma: float = 2.0, smoothing: float = 0.05
+) -> Tensor:
+    """Mean focal loss (Lin et al. 2017, arXiv 1708.02002) of binary labels [batch], softened by `smoothing`.
+
+    `alpha` weighs the good ones, which are many and easy; 1 - alpha the bad.
+    """
+    target = good.float() * (1 - smoothing) + 0.5 * smoothing
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    right = torch.where(good, torch.sigmoid(logits), torch.sigmoid(-logits))
+    weight = torch.where(good, alpha, 1 - alpha)
+    return (weight * (1 - right) ** gamma * entropy).mean()
+
+
+def count_loss(logits: Tensor, words: Tensor) -> Tensor:
+    """Cross entropy of the number of good words: logits [batch, max_words + 1], words [batch] int64."""
+    return functional.cross_entropy(logits, words)
+
+
+def save_verifier(model: Verifier, folder: Path) -> None:
+    """See `stored.save_model`."""
+    save_model(model, model.config.to_dict(), folder)
+
+
+def load_verifier(folder: Path) -> Verifier:
+    """Reads what `save_verifier` wrote, in evaluation mode. Raises WeightsError."""
+    model = Verifier(VerifierConfig.from_dict(read_config(folder)))
+    load_weights(model, read_tensors(folder))
+    return model.eval()

@@ -1,0 +1,94 @@
+"""What goes into a draft engine and what comes out of it; and what judges its drafts.
+
+The draft model is duplex: it hears a session's audio at all times, and is told what is said on our side, by whichever
+path, so that its history is what really happened. Asked for a draft, it answers from a copy of its state.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from relay.audio import EARS_RATE_HZ, Int16Array, samples_in
+
+DRAFT_FRAME_SAMPLES = samples_in(160, EARS_RATE_HZ)
+"""The draft model says one token in so much audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftInput:
+    """One step of a slot. What is heard comes first, then what is said, then the draft that is asked for.
+
+    Attributes:
+        pcm: [samples] int16, 16 kHz, mono: what has been heard since the last step; any length.
+        words: Words of a reply of ours whose sound has begun since then; a reply begins with its first words.
+        ended: That reply has ended: said to its end, or broken off.
+        draft_words: How many words to draft; 0 for none.
+    """
+
+    pcm: Int16Array
+    words: str = ""
+    ended: Literal["", "whole", "broken"] = ""
+    draft_words: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The first words of a reply.
+
+    Attributes:
+        words: In order, punctuation included; joined by spaces they are the text.
+        complete: The model would end its turn after them.
+        evidence: What the verifier that belongs to this engine needs to judge it; nobody else looks at it.
+    """
+
+    words: tuple[str, ...]
+    complete: bool = False
+    evidence: object = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftOutput:
+    """What a step gave.
+
+    Attributes:
+        begin_probability: That the model would begin a turn of its own now; None before its first frame.
+        draft: The draft that was asked for.
+    """
+
+    begin_probability: float | None = None
+    draft: Draft | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a verifier thinks of a draft.
+
+    Attributes:
+        probability: That its words are good, 0 to 1.
+        words: How many of them may be spoken; 0 is the answer of a verifier in doubt.
+    """
+
+    probability: float
+    words: int
+
+
+class DraftEngine(Protocol):
+    """What a session needs of the draft model: `Engine[DraftInput, DraftOutput]`, or what stands in for one."""
+
+    def slot(self) -> AbstractAsyncContextManager[int]:
+        """A slot with fresh state for as long as the block runs. Raises EngineBusy when none is free."""
+        ...
+
+    async def step(self, slot: int, x: DraftInput) -> DraftOutput:
+        """Steps one slot."""
+        ...
+
+
+class Verifier(Protocol):
+    """Decides whether a draft may be spoken."""
+
+    async def judge(self, draft: Draft, confidence: float) -> Judgement:
+        """Judges a draft; `confidence` is how sure the recogniser is of what it answers, 0 to 1, 0 if nobody knows."""
+        ...

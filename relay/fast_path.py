@@ -1,0 +1,64 @@
+"""A session's side of the fast path: tells the draft model all that is heard and said, and begins hand-offs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from relay.audio import Int16Array
+from relay.brains import Dialogue
+from relay.engine.draft import DraftInput
+from relay.handoff import Handoff
+from relay.metrics import Metrics
+from relay.services import Fast
+from relay.stages.draft import follow, open_inbox, tell
+from relay.stages.listen import NO_AUDIO
+
+
+class FastPath:
+    """What a session has of the draft model; without one, it does nothing.
+
+    Args:
+        fast: The server's fast path, if it has one.
+        metrics: Counts drafts.
+    """
+
+    def __init__(self, fast: Fast | None, metrics: Metrics) -> None:
+        self._fast = fast
+        self._metrics = metrics
+        self._inbox = open_inbox()
+
+    async def run(self) -> None:
+        """Follows the session; one task for as long as it lasts."""
+        if self._fast is not None:
+            await follow(self._inbox, self._fast.engine)
+
+    def heard(self, pcm: Int16Array) -> None:
+        """Audio from the caller, speech or not: [samples] int16 at 16 kHz."""
+        self._tell(DraftInput(pcm))
+
+    def said(self, words: Sequence[str]) -> None:
+        """Words of a reply begin to sound, whichever path they came by: this becomes the draft model's own history."""
+        self._tell(DraftInput(NO_AUDIO, words=" ".join(words)))
+
+    def ended(self, how: Literal["whole", "broken"]) -> None:
+        """The reply was said to its end, or broken off."""
+        self._tell(DraftInput(NO_AUDIO, ended=how))
+
+    def handoff(self, dialogue: Dialogue, confidence: float) -> Handoff | None:
+        """The brain behind a draft; None where there is no fast path.
+
+        Args:
+            dialogue: The session's side of the brain.
+            confidence: How sure the recogniser is of what is answered; 0 if nobody knows.
+        """
+        if self._fast is None:
+            return None
+        return Handoff(dialogue, self._fast, self._inbox, confidence, self._count)
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.drafts.labels(outcome).inc()
+
+    def _tell(self, item: DraftInput) -> None:
+        if self._fast is not None:
+            tell(self._inbox, item)

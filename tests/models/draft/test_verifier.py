@@ -1,0 +1,142 @@
+"""The verifier: padding and neighbours do not count, everything it is shown does, and it learns what it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from relay_models.drafting import Drafted
+from relay_models.loading import WeightsError
+from relay_models.verifier import (
+    DraftBatch,
+    Verifier,
+    VerifierConfig,
+    count_loss,
+    focal_loss,
+    load_verifier,
+    save_verifier,
+)
+
+torch.set_num_threads(1)
+CONFIG = VerifierConfig(hidden_size=10, size=16)
+
+
+def verifier(config: VerifierConfig = CONFIG, seed: int = 0) -> Verifier:
+    torch.manual_seed(seed)
+    model = Verifier(config).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.4)
+    return model
+
+
+def drafted(count: int, generator: torch.Generator, hidden_size: int = 10) -> Drafted:
+    """A draft of one-token words, the last of two tokens where there are several."""
+    ends = [*range(1, min(count, 7)), count] if count else []
+    return Drafted(
+        tokens=tuple(range(count)),
+        word_ends=tuple(ends),
+        complete=False,
+        hidden=torch.randn(count, hidden_size, generator=generator),
+        log_probability=-torch.rand(count, generator=generator),
+        entropy=3 * torch.rand(count, generator=generator),
+        margin=torch.rand(count, generator=generator),
+    )
+
+
+MODEL = verifier()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 15), st.floats(0, 1)), min_size=1, max_size=5), st.integers(0, 9))
+def test_a_draft_is_judged_alike_alone_and_among_others(shapes: list[tuple[int, float]], seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    drafts = [drafted(count, generator) for count, _ in shapes]
+    confidences = [confidence for _, confidence in shapes]
+    together = MODEL.judge(drafts, confidences)
+    for draft, confidence, judged in zip(drafts, confidences, together, strict=True):
+        (alone,) = MODEL.judge([draft], [confidence])
+        assert judged.words == alone.words
+        assert judged.probability == pytest.approx(alone.probability, abs=1e-5)
+        assert judged.words <= len(draft.word_ends)
+        if not draft.tokens:
+            assert (judged.probability, judged.words) == (0.0, 0)
+
+
+def test_all_that_it_is_shown_counts() -> None:
+    draft = drafted(6, torch.Generator().manual_seed(0))
+
+    def logit(draft: Drafted, confidence: float = 0.5) -> float:
+        return float(MODEL(DraftBatch.join([draft], [confidence]))[0].detach())
+
+    base = logit(draft)
+    for name in ("hidden", "log_probability", "entropy", "margin"):
+        changed = dataclasses.replace(draft, **{name: getattr(draft, name) + 1})
+        assert abs(logit(changed) - base) > 1e-4, name
+    assert abs(logit(draft, 0.9) - base) > 1e-4
+    swapped = dataclasses.replace(draft, hidden=draft.hidden.flip(0))
+    assert abs(logit(swapped) - base) > 1e-4, "order counts"
+
+
+def test_the_threshold_and_the_calibration_decide() -> None:
+    draft = drafted(5, torch.Generator().manual_seed(1))
+    (judged,) = MODEL.judge([draft], [0.7])
+    for threshold, speaks in ((judged.probability - 1e-4, True), (judged.probability + 1e-4, False)):
+        strict = verifier(dataclasses.replace(CONFIG, threshold=threshold))
+        (again,) = strict.judge([draft], [0.7])
+        assert again.probability == pytest.approx(judged.probability)
+        assert (again.words > 0) == (speaks and int(MODEL(DraftBatch.join([draft], [0.7]))[1].argmax()) > 0)
+    (shifted,) = verifier(dataclasses.replace(CONFIG, scale=0.0, shift=2.0)).judge([draft], [0.7])
+    assert shifted.probability == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item())
+
+
+def test_the_default_is_smaller_than_a_megabyte(tmp_path: Path) -> None:
+    model = Verifier(VerifierConfig()).eval()
+    save_verifier(model, tmp_path)
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
+    again = load_verifier(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    drafts = [drafted(5, generator, 384)]
+    assert again.judge(drafts, [0.5]) == model.judge(drafts, [0.5])
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"relay_verifier"', '"relay_ears"'))
+    with pytest.raises(WeightsError, match="'relay_ears'"):
+        load_verifier(tmp_path)
+
+
+def test_focal_loss_looks_at_what_is_hard() -> None:
+    logits, good = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([True, False, False])
+    plain = focal_loss(logits, good, alpha=0.5, gamma=0.0, smoothing=0.0)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, good.float())
+    assert plain.item() == pytest.approx(0.5 * expected.item())
+
+    def share(gamma: float) -> float:
+        """Of the loss that the wrong one has."""
+        losses = [focal_loss(logits[i : i + 1], good[i : i + 1], gamma=gamma).item() for i in range(3)]
+        return losses[2] / sum(losses)
+
+    assert share(2.0) > share(1.0) > share(0.0)
+
+
+def test_it_learns_to_tell_doubtful_words() -> None:
+    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    drafts = [drafted(4 + index % 5, generator) for index in range(128)]
+    good = torch.tensor([bool(draft.margin.mean() > 0.5) for draft in drafts])
+    words = torch.tensor([int((draft.margin[: len(draft.word_ends)] > 0.3).cumprod(0).sum()) for draft in drafts])
+    model = Verifier(CONFIG)
+    batch = DraftBatch.join(drafts, [0.5] * len(drafts))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(200):
+        logits, counts = model(batch)
+        loss = focal_loss(logits, good) + count_loss(counts, words)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    logits, counts = model(batch)
+    assert ((logits > 0) == good).float().mean() > 0.95
+    assert (counts.argmax(-1) == words).float().mean() > 0.9
