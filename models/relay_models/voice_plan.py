@@ -159,6 +159,7 @@ class VoicePlan:
         self._speed = speed
         self._words: list[tuple[int, ...]] = []
         self._finished = False
+        self._flushed = 0
         self._encoded = 0
         self._vectors: Floats = np.zeros((0, size), np.float32)
         self._positions: Floats = np.zeros((0, POSITIONS), np.float32)
@@ -183,6 +184,10 @@ class VoicePlan:
             self._words.append((END_ID,))
         self._finished = True
 
+    def flush(self) -> None:
+        """Lets the words that are known be encoded without those that follow them; what comes later joins as ever."""
+        self._flushed = len(self._words)
+
     @property
     def samples(self) -> int:
         """Samples that the frames known so far give, in all."""
@@ -198,7 +203,8 @@ class VoicePlan:
         number = self._encoded
         if number >= len(self._words):
             return None
-        waits = number > 0 and number + LOOKAHEAD_WORDS >= len(self._words) and not self._finished
+        is_shown = number + LOOKAHEAD_WORDS < len(self._words)
+        waits = number >= max(1, self._flushed) and not is_shown and not self._finished
         return None if waits else window_of(self._words, number)
 
     def encoded(self, vectors: Floats, lengths: Floats) -> None:

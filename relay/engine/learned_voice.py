@@ -166,6 +166,8 @@ class LearnedVoice(ABC, Generic[S]):
         if last:
             plan.finish()
             reply.ended = True
+        elif x.flush:
+            plan.flush()
 
     def _read(self, turns: Sequence[_Turn[S]]) -> None:
         """Encodes words until every reply has frames, or has no word that can be encoded; one of each at a time."""

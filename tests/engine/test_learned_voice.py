@@ -178,6 +178,22 @@ def test_the_first_word_alone_is_heard(runner: Runner) -> None:
     assert [word.text for word in first.words] == ["Hello"]
 
 
+def test_a_flush_speaks_what_is_known_and_the_reply_goes_on(runner: Runner) -> None:
+    text = "Sure, the old station"
+    heard = {}
+    for flush in (False, True):
+        runner.open(3)
+        outputs = [step(runner, 3, VoiceInput(text + " "))]
+        outputs += [step(runner, 3, VoiceInput("", flush=flush)) for _ in range(40)]
+        heard[flush] = [word for output in outputs for word in output.words]
+        assert not any(output.final for output in outputs)
+    assert len(heard[True]) > len(heard[False])
+    outputs.append(step(runner, 3, VoiceInput("is open.", final=True)))
+    while not outputs[-1].final:
+        outputs.append(step(runner, 3, VoiceInput("")))
+    check(outputs, text + " is open.")
+
+
 def side_by_side(runner: Runner, texts: dict[int, str]) -> dict[int, list[VoiceOutput]]:
     """Speaks one text a slot until the last is done; words come slowly to some, which wait while others speak."""
     heard: dict[int, list[VoiceOutput]] = {slot: [] for slot in texts}

@@ -117,6 +117,23 @@ def test_a_copy_goes_its_own_way() -> None:
     assert not plan.done
 
 
+def test_a_flush_lets_the_known_words_be_encoded_and_no_others() -> None:
+    plan = VoicePlan(1)
+    plan.push((1,))
+    plan.push((2,))
+    plan.encoded(np.zeros((1, 1)), np.array([9.0]))
+    assert plan.window() is None
+    plan.flush()
+    window = plan.window()
+    assert window is not None
+    assert window.ids.tolist() == [1, 2]
+    plan.encoded(np.zeros((1, 1)), np.array([9.0]))
+    plan.push((3,))
+    assert plan.window() is None
+    plan.push((4,))
+    assert plan.window() is not None
+
+
 def test_words_that_are_empty_or_late_are_refused() -> None:
     plan = VoicePlan(1)
     with pytest.raises(ValueError, match="a word needs symbols"):
