@@ -2,7 +2,8 @@
 
 ROOT is what `ears_data` prepared (and `ears_pseudo`, `ears_natural` added to); SHARDS a folder that `ears_synthesis`
 workers are filling, or have filled. The run ends when its time is over, always with a checkpoint, an averaged model and
-its word error rates; `--resume` goes on. With `--gpus 2`, two processes train one model.
+its word error rates; `--resume` goes on, `--weights` begins with a finished model. With `--gpus 2`, two processes train
+one model.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from relay_models.training.ears_batches import (
     load_shards,
     plan_batch,
 )  # fmt: skip
-from relay_models.training.ears_checkpoint import load_state, save_state
+from relay_models.training.ears_checkpoint import load_state, save_state, state_of_model
 from relay_models.training.ears_data import FEATURES, Clips
 from relay_models.training.ears_eval import evaluate, table
 from relay_models.training.ears_peers import Peers
@@ -210,6 +211,8 @@ def train(rank: int, args: argparse.Namespace) -> None:
     trainer = Trainer(model, recipe, hearing, peers)
     if args.resume:
         trainer.restore(load_state(args.resume))
+    elif args.weights:
+        trainer.restore(state_of_model(args.weights, model, recipe.clean_steps + recipe.ramp_steps))
     if args.rehearse:
         rehearse(trainer, store, Mix(recipe.batch_s, SHARES), report)
     planner = Planner(store, schedule, recipe.seed, trainer.step, peers.rank)
@@ -263,6 +266,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10**9)
     parser.add_argument("--late-from", type=int, default=10**9, help="step from which on people are heard most")
     parser.add_argument("--resume", type=Path, help="folder of a checkpoint")
+    parser.add_argument("--weights", type=Path, help="folder of a recogniser to go on from instead, of the same pieces")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--store-hours", type=float, default=500.0)
     parser.add_argument("--first-hours", type=float, default=3.0, help="synthetic speech to wait for")

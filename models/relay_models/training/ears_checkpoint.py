@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from relay_models.ears import load_ears
 from relay_models.loading import WeightsError
 
 SHARD_BYTES = 15 << 20
@@ -119,3 +120,24 @@ def load_state(folder: Path) -> TrainingState:
         return TrainingState(facts["step"], facts["audio_s"], **parts, counts=facts.get("counts", {}))
     except Exception as error:  # the library has exceptions of its own beside OSError
         raise WeightsError(f"the checkpoint {folder.name} cannot be read ({error!r})") from error
+
+
+def state_of_model(folder: Path, model: nn.Module, step: int) -> TrainingState:
+    """A trained or shipped recogniser as a checkpoint to go on from, where no better one is left.
+
+    Args:
+        folder: Of `save_ears` or `ears_export`.
+        model: A fresh one of the same shape; what the folder lacks (CTC, which does not ship) is taken from it.
+        step: Which step the run goes on with: past the curriculum's beginning.
+
+    Raises:
+        WeightsError: The folder is damaged, or of another shape.
+    """
+    known = dict(load_ears(folder).named_parameters())
+    weights = {}
+    for name, parameter in model.named_parameters():
+        found = known.get(name, parameter)
+        if found.shape != parameter.shape:
+            raise WeightsError(f"{folder.name} is of another shape than the model that is trained: {name}")
+        weights[name] = found.detach().float().cpu()
+    return TrainingState(step, 0.0, weights, weights, {}, {}, {})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from relay_models.ears import Ears, EarsConfig
+from relay_models.ears_export import pack_ears
 from relay_models.encoder import EncoderConfig
 from relay_models.features import FeatureConfig
 from relay_models.loading import WeightsError
+from relay_models.stored import save_packed
 from relay_models.training.ears import cosine
 from relay_models.training.ears_augment import Dice, simulated_rooms
 from relay_models.training.ears_batches import (
@@ -26,7 +29,7 @@ from relay_models.training.ears_batches import (
     carry_out,
     plan_batch,
 )
-from relay_models.training.ears_checkpoint import load_state, save_state
+from relay_models.training.ears_checkpoint import load_state, save_state, state_of_model
 from relay_models.training.ears_data import Clips, train_pieces
 from relay_models.training.ears_eval import evaluate, word_errors
 from relay_models.training.ears_synthesis import write_shard
@@ -197,6 +200,29 @@ def test_a_compact_checkpoint_is_an_eighth_and_can_be_gone_on_from(tmp_path: Pat
     step(resumed, STORE)
     moved = max((p - before[name]).abs().max().item() for name, p in resumed.model.named_parameters())
     assert 0 < moved < 2e-4  # the learning rate warms up again
+
+
+def test_a_finished_model_can_be_gone_on_from(tmp_path: Path) -> None:
+    finished = trainer().model
+    config = replace(finished.config, ctc=False, middle=0)
+    save_packed(pack_ears(finished.eval()), config.to_dict(), tmp_path / "shipped")
+    resumed = trainer()
+    with torch.no_grad():
+        for parameter in resumed.model.parameters():
+            parameter.add_(1.0)
+    resumed.restore(state_of_model(tmp_path / "shipped", resumed.model, 40))
+    assert resumed.step == 40
+    for (name, one), other in zip(finished.named_parameters(), resumed.model.parameters(), strict=True):
+        difference = (one - other).abs().max().item()
+        assert (difference > 0.5) if name.startswith("ctc.") else (difference <= 0.02 * one.abs().max().item() + 1e-3)
+    step(resumed, STORE)
+    other = Ears(
+        replace(
+            finished.config, transducer=replace(finished.config.transducer, joint=finished.config.transducer.joint + 1)
+        )
+    )
+    with pytest.raises(WeightsError, match="another shape"):
+        state_of_model(tmp_path / "shipped", other, 0)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
