@@ -3,7 +3,8 @@
 ROOT is what `voice_data` prepared, SHARDS what `voice_synthesis` workers made. Stages (`voice_trainer`) are given with
 their seconds, in the order in which they run: `vocoder=500 align=80 acoustic=240 joint=300`. Every stage goes on from
 what OUT holds and leaves there averaged weights, figures on recordings left out, and samples; so a run can be cut
-between stages, and a stage can be run again.
+between stages, and a stage can be run again. The vocoder needs neither alignment nor text: two GPUs can train it and
+them at once, and `--join` puts both together for the last stage.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from relay_models.loading import WeightsError
 from relay_models.phonemes import SYMBOLS
 from relay_models.training.ears_checkpoint import TrainingState, load_state, save_state
 from relay_models.training.voice_adversary import Adversary
@@ -95,6 +97,25 @@ def keep(modules: Mapping[str, nn.Module], folder: Path) -> None:
 
 
 @torch.no_grad()
+def join(vocoder: Path, text: Path, out: Path, config: VoiceConfig) -> None:
+    """Puts together what two runs left, one of the vocoder and one of alignment and text, which do not need each other.
+
+    Raises:
+        WeightsError: One of them did not get that far.
+    """
+    one, other = Voice(config), Voice(config)
+    adversary, aligner = Adversary(), Aligner(len(SYMBOLS), len(SPEAKERS))
+    for folder, modules in (
+        (vocoder, {"voice": one, "adversary": adversary}),
+        (text, {"voice": other, "aligner": aligner}),
+    ):
+        if take_up(modules, folder) != list(modules):
+            raise WeightsError(f"{folder.name} does not hold {' and '.join(modules)}; train it first")
+    other.vocoder.load_state_dict(one.vocoder.state_dict())
+    keep({"voice": other, "adversary": adversary, "aligner": aligner}, out)
+
+
+@torch.no_grad()
 def take_up(modules: Mapping[str, nn.Module], folder: Path) -> list[str]:
     """Reads what `keep` wrote, as far as it is there; returns the names of what was."""
     found = [name for name in modules if (folder / name / "state.json").exists()]
@@ -132,6 +153,9 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", required=True, help="vocoder=S align=S acoustic=S joint=S, S in seconds")
     parser.add_argument("--shards", type=Path, help="folder of synthetic speech")
     parser.add_argument("--resume", type=Path, help="folder of weights to begin with; OUT's own otherwise")
+    parser.add_argument(
+        "--join", type=Path, nargs=2, metavar=("VOCODER", "TEXT"), help="begin with two runs' folders put together"
+    )
     parser.add_argument("--steps", type=int, default=10**9, help="most steps of a stage")
     parser.add_argument("--rows", type=int, default=Recipe().rows)
     parser.add_argument("--clips", type=int, default=Recipe().clips)
@@ -148,6 +172,8 @@ def main() -> None:
     recipe = replace(Recipe(), rows=args.rows, clips=args.clips, judged_from=args.judged_from)
     torch.manual_seed(recipe.seed)
     config = VoiceConfig.from_dict({"speakers": len(SPEAKERS), **json.loads(args.config)})
+    if args.join:
+        join(args.join[0], args.join[1], args.out, config)
     voice, adversary = Voice(config).to(device), Adversary().to(device)
     aligner = Aligner(len(SYMBOLS), len(SPEAKERS)).to(device)
     modules = {"voice": voice, "adversary": adversary, "aligner": aligner}

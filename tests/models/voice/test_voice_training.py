@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from relay_models.loading import WeightsError
 from relay_models.phonemes import BOUNDARY_ID, END_ID, PAD_ID, SYMBOLS
 from relay_models.training import voice as cli
 from relay_models.training.voice_adversary import Adversary, judging_loss, pleasing_losses, spectral_distance
@@ -352,6 +353,23 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path: Path, monkeypatch: pytest.Monk
     voice = Voice(TINY)
     assert cli.take_up({"voice": voice}, out) == ["voice"]
     assert cli.take_up({"voice": voice}, tmp_path) == []
+
+
+def test_runs_of_the_vocoder_and_of_the_text_are_put_together(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    sound, text = Voice(TINY), Voice(TINY)
+    aligner = Aligner(len(SYMBOLS), len(SPEAKERS))
+    cli.keep({"voice": sound, "adversary": Adversary()}, tmp_path / "sound")
+    with pytest.raises(WeightsError, match="text does not hold"):
+        cli.join(tmp_path / "sound", tmp_path / "text", tmp_path / "both", TINY)
+    cli.keep({"voice": text, "aligner": aligner}, tmp_path / "text")
+    cli.join(tmp_path / "sound", tmp_path / "text", tmp_path / "both", TINY)
+    both = Voice(TINY)
+    modules = {"voice": both, "adversary": Adversary(), "aligner": Aligner(len(SYMBOLS), len(SPEAKERS))}
+    assert cli.take_up(modules, tmp_path / "both") == list(modules)
+    for name, parameter in both.named_parameters():
+        source = sound if name.startswith("vocoder.") else text
+        torch.testing.assert_close(parameter, source.get_parameter(name), rtol=1e-3, atol=1e-3)
 
 
 def test_stages_are_named() -> None:
