@@ -30,6 +30,7 @@ def pyplot() -> Any:
     return plt
 
 
+_LINES = ("-", "--", "-.", ":")
 PATH_COLOURS = {"relay": "#ee6677", "cascade": "#4477aa", "draft": "#228833"}
 
 
@@ -94,9 +95,12 @@ def _draw_stages(figure: Any, bars: Any, rows: list[tuple[str, dict[str, float]]
 
 
 def _draw_distributions(cdf: Any, results: list[dict[str, Any]]) -> None:
+    delays_ms = list(dict.fromkeys(result["brain_delay_ms"] for result in results))
     for result in results:
         onsets = [t["onset_ms"] for t in result["turn_list"] if t["onset_ms"] is not None]
-        _step(cdf, onsets, result["turns"], f"{_label(result)}, {result['turns']} turns")
+        style = _LINES[delays_ms.index(result["brain_delay_ms"]) % len(_LINES)]
+        label = f"{_label(result)}, {result['turns']} turns"
+        _step(cdf, onsets, result["turns"], label, color=PATH_COLOURS[result["path"]], linestyle=style)
     cdf.set_xlabel("onset, ms: last word to first sound")
     cdf.set_ylabel("share of turns")
     cdf.set_title("Distribution of the onset")
