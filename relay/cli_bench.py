@@ -132,10 +132,12 @@ def _add_bench_quality(suites: Commands[Parser]) -> None:
     quality = add_command(
         suites,
         "quality",
-        "measure how well recordings are heard, or sentences spoken, against the baseline",
+        "measure how well recordings are heard, sentences spoken, or replies begun by a draft, against the baseline",
         _bench_quality,
     )
-    quality.add_argument("--part", choices=("ears", "voice"), default="ears", help="what is measured; default ears")
+    quality.add_argument(
+        "--part", choices=("ears", "voice", "relay"), default="ears", help="what is measured; default ears"
+    )
     _add_part_ears(quality)
     _add_part_voice(quality)
     quality.add_argument("--device", choices=DEVICES, default="cpu", help="where they run; default cpu")
@@ -146,9 +148,11 @@ def _add_bench_quality(suites: Commands[Parser]) -> None:
         default=[],
         metavar="PATH",
         help='JSON lines {"wav", "text"}, or a folder that holds manifest.jsonl; for ears also several times. Default: '
-        "a small synthetic set",
+        'a small synthetic set. For relay: JSON lines {"turns": [{"role", "text"}]} of dialogues not trained on',
     )
-    quality.add_argument("--recordings", type=positive, metavar="N", help="or sentences, of each set; default all")
+    quality.add_argument(
+        "--recordings", type=positive, metavar="N", help="or sentences, or dialogues, of each set; default all"
+    )
     quality.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
 
 
@@ -189,6 +193,8 @@ def _add_part_voice(quality: Parser) -> None:
 def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.part == "voice":
         return _bench_voice(options)
+    if options.part == "relay":
+        return _bench_relay(options, environ)
     from relay.commands.bench_quality import QualityOptions, bench_quality
 
     asked = QualityOptions(
@@ -207,6 +213,24 @@ def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> i
         models_dir=models_dir(environ),
     )
     return asyncio.run(bench_quality(asked))
+
+
+def _bench_relay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_relay import RelayQualityOptions, bench_relay
+
+    if len(options.manifest) != 1:
+        raise UsageError("--part relay needs written dialogues: give one --manifest FILE.jsonl")
+    if options.plot is not None:
+        raise UsageError("--part relay draws nothing; its curve is in the --json, leave --plot")
+    asked = RelayQualityOptions(
+        manifest=options.manifest[0],
+        dialogues=options.recordings,
+        device=options.device,
+        seed=options.seed,
+        json=options.json,
+        models_dir=models_dir(environ),
+    )
+    return asyncio.run(bench_relay(asked))
 
 
 def _bench_voice(options: argparse.Namespace) -> int:

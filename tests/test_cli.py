@@ -63,6 +63,8 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
         ["bench", "latency", "--brain-delay-ms", "-1"],
         ["bench", "latency", "--brain-delay-ms", "200", "--url", "ws://127.0.0.1:9"],
         ["bench", "turns", "--path", "cascade", "--path", "draft", "--url", "ws://127.0.0.1:9"],
+        ["bench", "quality", "--part", "relay"],
+        ["bench", "quality", "--part", "relay", "--manifest", "a.jsonl", "--plot", "a.png"],
         ["bench", "turns", "--plot", "/no/such/folder/turns.png"],
         ["bench", "latency", "--json", "/no/such/folder/report.json"],
         ["talk", "--url", "ftp://example.org", "--input", str(QUESTION)],

@@ -101,7 +101,7 @@ def drafts(path: str, turns: Sequence[TurnResult]) -> dict[str, Any]:
     if path == "cascade":
         why = dict.fromkeys(("commit_rate", "bad_commit_rate"), "this path drafts nothing")
     else:
-        why["bad_commit_rate"] = "whether words were good is not judged here"
+        why["bad_commit_rate"] = "whether words were good is what `relay bench quality --part relay` judges"
         if not told:
             why["commit_rate"] = "the server told nothing of drafts"
     rate = None if "commit_rate" in why else round(told["committed"] / len(answered), 4)
