@@ -78,6 +78,13 @@ SERVE_FLAGS = (
     ServeFlag("llm-url", "OpenAI-compatible language model server; default: the embedded model", "URL"),
     ServeFlag("llm-model", "model to ask it for", "NAME"),
     ServeFlag("llm-key-env", "environment variable that holds its API key", "VAR"),
+    ServeFlag(
+        "brain-delay-ms",
+        "for measurements: let every reply of the language model begin so much later",
+        "N",
+        int,
+        default=0,
+    ),
     ServeFlag("ears", "recogniser: engine or model (relay models list), or folder", "ENGINE", default="auto"),
     ServeFlag("lookahead-ms", "audio the recogniser may wait for before it commits to a word", "N", int),
     ServeFlag("voice", "voice engine (relay models list)", "ENGINE", default="auto"),

@@ -7,7 +7,18 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from relay.arguments import DEVICES, PATHS, Commands, Parser, add_command, add_url, models_dir, own_server, positive
+from relay.arguments import (
+    DEVICES,
+    PATHS,
+    Commands,
+    Parser,
+    add_command,
+    add_url,
+    models_dir,
+    not_negative,
+    own_server,
+    positive,
+)
 from relay.errors import UsageError
 
 
@@ -17,17 +28,37 @@ def add_bench(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
     suites = parser.add_subparsers(title="suites", metavar="SUITE", required=True)
     summary = "measure the time from the last word to the first sound, and where it goes"
     latency = add_command(suites, "latency", summary, _bench_latency)
-    latency.add_argument("--path", choices=PATHS, default="cascade", help="how replies are made; default cascade")
-    latency.add_argument("--turns", type=positive, default=20, metavar="N", help="turns to measure; default 20")
-    latency.add_argument("--seed", type=int, default=0, help="of the utterances, pauses and noise; default 0")
-    add_url(latency, environ, default=None, note="default: one started for the measurement")
-    latency.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
-    latency.add_argument("--plot", type=Path, metavar="FILE.png", help="draw stages and distribution here")
+    _add_spoken(latency, environ, turns=20, drawn="stages, distribution, and the onset against the delay")
+    latency.add_argument(
+        "--brain-delay-ms",
+        action="append",
+        type=not_negative,
+        default=[],
+        metavar="N",
+        help="let the language model begin so much later, to see what a slow one costs; also several times; default 0",
+    )
+    _add_bench_turns(suites, environ)
     _add_bench_sessions(suites)
     _add_bench_quality(suites)
     _add_bench_echo(suites)
     _add_bench_page(suites)
     _add_bench_streaming(suites)
+
+
+def _add_spoken(suite: Parser, environ: Mapping[str, str], *, turns: int, drawn: str) -> None:
+    """What the suites that hold dialogues with a server have in common."""
+    suite.add_argument(
+        "--path",
+        action="append",
+        choices=PATHS,
+        default=[],
+        help="how replies are made, also several times: they are measured by turns; default all that can run here",
+    )
+    suite.add_argument("--turns", type=positive, default=turns, metavar="N", help=f"turns to measure; default {turns}")
+    suite.add_argument("--seed", type=int, default=0, help="of the utterances, pauses and noise; default 0")
+    add_url(suite, environ, default=None, note="default: one started for each measurement")
+    suite.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+    suite.add_argument("--plot", type=Path, metavar="FILE.png", help=f"draw {drawn} here")
 
 
 def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -36,7 +67,8 @@ def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> i
     return asyncio.run(
         bench_latency(
             LatencyOptions(
-                path=options.path,
+                paths=tuple(dict.fromkeys(options.path)),
+                brain_delays_ms=tuple(dict.fromkeys(options.brain_delay_ms)) or (0,),
                 models_dir=models_dir(environ),
                 turns=options.turns,
                 seed=options.seed,
@@ -48,6 +80,31 @@ def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> i
             )
         )
     )
+
+
+def _add_bench_turns(suites: Commands[Parser], environ: Mapping[str, str]) -> None:
+    summary = (
+        "measure who speaks when: pauses, ends of turns, backchannels and interruptions, as Full-Duplex-Bench does"
+    )
+    turns = add_command(suites, "turns", summary, _bench_turns)
+    _add_spoken(turns, environ, turns=30, drawn="pauses by length, rates and delays")
+
+
+def _bench_turns(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_turns import TurnsOptions, bench_turns
+
+    asked = TurnsOptions(
+        paths=tuple(dict.fromkeys(options.path)),
+        models_dir=models_dir(environ),
+        turns=options.turns,
+        seed=options.seed,
+        url=options.url,
+        api_key=options.api_key,
+        json=options.json,
+        plot=options.plot,
+        server_environ=own_server(environ),
+    )
+    return asyncio.run(bench_turns(asked))
 
 
 def _add_bench_sessions(suites: Commands[Parser]) -> None:
@@ -75,10 +132,12 @@ def _add_bench_quality(suites: Commands[Parser]) -> None:
     quality = add_command(
         suites,
         "quality",
-        "measure how well recordings are heard, or sentences spoken, against the baseline",
+        "measure how well recordings are heard, sentences spoken, or replies begun by a draft, against the baseline",
         _bench_quality,
     )
-    quality.add_argument("--part", choices=("ears", "voice"), default="ears", help="what is measured; default ears")
+    quality.add_argument(
+        "--part", choices=("ears", "voice", "relay"), default="ears", help="what is measured; default ears"
+    )
     _add_part_ears(quality)
     _add_part_voice(quality)
     quality.add_argument("--device", choices=DEVICES, default="cpu", help="where they run; default cpu")
@@ -89,9 +148,11 @@ def _add_bench_quality(suites: Commands[Parser]) -> None:
         default=[],
         metavar="PATH",
         help='JSON lines {"wav", "text"}, or a folder that holds manifest.jsonl; for ears also several times. Default: '
-        "a small synthetic set",
+        'a small synthetic set. For relay: JSON lines {"turns": [{"role", "text"}]} of dialogues not trained on',
     )
-    quality.add_argument("--recordings", type=positive, metavar="N", help="or sentences, of each set; default all")
+    quality.add_argument(
+        "--recordings", type=positive, metavar="N", help="or sentences, or dialogues, of each set; default all"
+    )
     quality.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
 
 
@@ -132,6 +193,8 @@ def _add_part_voice(quality: Parser) -> None:
 def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     if options.part == "voice":
         return _bench_voice(options)
+    if options.part == "relay":
+        return _bench_relay(options, environ)
     from relay.commands.bench_quality import QualityOptions, bench_quality
 
     asked = QualityOptions(
@@ -150,6 +213,24 @@ def _bench_quality(options: argparse.Namespace, environ: Mapping[str, str]) -> i
         models_dir=models_dir(environ),
     )
     return asyncio.run(bench_quality(asked))
+
+
+def _bench_relay(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_relay import RelayQualityOptions, bench_relay
+
+    if len(options.manifest) != 1:
+        raise UsageError("--part relay needs written dialogues: give one --manifest FILE.jsonl")
+    if options.plot is not None:
+        raise UsageError("--part relay draws nothing; its curve is in the --json, leave --plot")
+    asked = RelayQualityOptions(
+        manifest=options.manifest[0],
+        dialogues=options.recordings,
+        device=options.device,
+        seed=options.seed,
+        json=options.json,
+        models_dir=models_dir(environ),
+    )
+    return asyncio.run(bench_relay(asked))
 
 
 def _bench_voice(options: argparse.Namespace) -> int:

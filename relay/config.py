@@ -48,6 +48,7 @@ class ServerConfig:
         llm_url: Base URL of an OpenAI-compatible language model server; None: the embedded model.
         llm_model: Model name to ask it for.
         llm_api_key: Key for it.
+        brain_delay_ms: For measurements: every reply of the language model begins so much later.
         ears: Recogniser engine by name, or folder with a checkpoint.
         lookahead_ms: Audio that the recogniser may wait for; None: its own choice.
         models_dir: Where models of the user's own are; None: there are none.
@@ -71,6 +72,7 @@ class ServerConfig:
     llm_url: str | None = None
     llm_model: str | None = None
     llm_api_key: str | None = field(default=None, repr=False)
+    brain_delay_ms: int = 0
     ears: str = "auto"
     lookahead_ms: int | None = None
     models_dir: Path | None = None
@@ -95,6 +97,8 @@ class ServerConfig:
             raise ConfigError("--max-sessions must be at least 1")
         if self.lookahead_ms is not None and self.lookahead_ms < 0:
             raise ConfigError("--lookahead-ms must be at least 0")
+        if self.brain_delay_ms < 0:
+            raise ConfigError("--brain-delay-ms must be at least 0")
 
     @property
     def speculates(self) -> bool:

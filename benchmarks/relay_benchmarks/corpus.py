@@ -57,6 +57,8 @@ INTERRUPTIONS = (
     "actually I want something else",
     "stop that is not what I asked",
 )
+# What listeners say while the other speaks on: eSpeak says them as words, in 0.4 to 0.8 s.
+BACKCHANNELS = ("mm hmm", "uh-huh", "yeah", "right", "okay", "I see")
 QUESTION = Spoken("can you help me find a restaurant", "en-us", 150, 50)
 
 
@@ -79,15 +81,15 @@ class Utterance:
     pause: tuple[int, int] | None = None
 
 
-def utterances(count: int, seed: int) -> list[Utterance]:
-    """That many turns, a third of them with a pause of 0.3 to 1.5 s; the same for the same seed.
+def utterances(count: int, seed: int, *, paused_share: float = PAUSED_SHARE) -> list[Utterance]:
+    """That many turns, a share of them with a pause of 0.3 to 1.5 s; the same for the same seed.
 
     Raises:
         EngineUnavailable: eSpeak NG cannot run.
     """
     rng = np.random.default_rng([seed, 0])
     texts = [TURNS[i % len(TURNS)] for i in _shuffled(count, len(TURNS), rng)]
-    paused = rng.permutation(count) < round(count * PAUSED_SHARE)
+    paused = rng.permutation(count) < round(count * paused_share)
     parts = [
         text.split(" | ") if is_paused else [text.replace(" | ", " ")]
         for text, is_paused in zip(texts, paused, strict=True)
@@ -103,8 +105,16 @@ def utterances(count: int, seed: int) -> list[Utterance]:
 
 def interruptions(count: int, seed: int) -> list[Utterance]:
     """That many short turns to break into a reply with. Raises EngineUnavailable."""
-    rng = np.random.default_rng([seed, 1])
-    texts = [INTERRUPTIONS[i] for i in _shuffled(count, len(INTERRUPTIONS), rng)]
+    return _short(INTERRUPTIONS, count, np.random.default_rng([seed, 1]))
+
+
+def backchannels(count: int, seed: int) -> list[Utterance]:
+    """That many sounds of somebody who listens and wants no turn. Raises EngineUnavailable."""
+    return _short(BACKCHANNELS, count, np.random.default_rng([seed, 3]))
+
+
+def _short(choices: tuple[str, ...], count: int, rng: np.random.Generator) -> list[Utterance]:
+    texts = [choices[i] for i in _shuffled(count, len(choices), rng)]
     audio = speak([Spoken(text, *_speaker(rng)) for text in texts])
     return [_utterance([text], [pcm], 0) for text, pcm in zip(texts, audio, strict=True)]
 

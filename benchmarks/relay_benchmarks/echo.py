@@ -25,7 +25,7 @@ from relay.stages.listen import Intake
 from relay.turn import Policy, ReplyEnded, ResponseAsked, StopReply, TurnState, UserStarted, UserStopped, step
 from relay_benchmarks.corpus import interruptions
 from relay_benchmarks.espeak import Spoken, speak
-from relay_benchmarks.summary import distribution
+from relay_benchmarks.summary import distribution, wilson_upper
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -229,7 +229,7 @@ def summarise(barges: Sequence[Barge]) -> dict[str, Any]:
         "replies": len(barges),
         "false_barge_ins": false,
         "false_rate": round(false / len(barges), 4),
-        "false_rate_at_most": round(_wilson_upper(false, len(barges)), 4),
+        "false_rate_at_most": round(wilson_upper(false, len(barges)), 4),
     }
     if any(barge.user_start is not None for barge in barges):
         detected = {"detected": len(delays_ms), "detected_rate": round(len(delays_ms) / len(barges), 4)}
@@ -241,12 +241,3 @@ def voices() -> tuple[list[Int16Array], list[Int16Array]]:
     """What the server says, in its baseline voice, and what users break in with. Raises EngineUnavailable."""
     replies = speak([Spoken(text) for text in REPLIES])
     return replies, [utterance.pcm for utterance in interruptions(USERS, seed=0)]
-
-
-def _wilson_upper(hits: int, trials: int) -> float:
-    """Upper bound of a proportion (Wilson 1927), at 95 % two-sided."""
-    z = 1.96
-    share = hits / trials
-    centre = share + z * z / (2 * trials)
-    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return (centre + spread) / (1 + z * z / trials)

@@ -5,10 +5,11 @@ The library has one global state a process, and the process of a benchmark or of
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -43,8 +44,15 @@ class Spoken:
 
 def speak(texts: Sequence[Spoken]) -> list[Int16Array]:
     """[samples] int16 at 24 kHz of every text. Raises EngineUnavailable when eSpeak NG cannot run."""
+    with speaking() as say:
+        return [say(text) for text in texts]
+
+
+@contextlib.contextmanager
+def speaking() -> Iterator[Callable[[Spoken], Int16Array]]:
+    """Says one text after another for as long as the block lasts, as `speak` does."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return list(process.map(_speak, texts))
+        yield lambda spoken: process.submit(_speak, spoken).result()
 
 
 def _speak(spoken: Spoken) -> Int16Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -33,6 +34,7 @@ class TurnResult:
         cut_ins: Replies that became audible while the user was speaking, outside pauses.
         stop_ms: For an interruption that met a reply: its first speech sample to the last sample of that reply.
         underruns: Gaps in the answer's playback.
+        draft: Fields of the answer's `relay.draft`: what the fast path drafted, and whether it was spoken.
     """
 
     kind: Literal["plain", "paused", "interruption"]
@@ -48,6 +50,7 @@ class TurnResult:
     cut_ins: int = 0
     stop_ms: float | None = None
     underruns: int = 0
+    draft: dict[str, Any] | None = None
 
 
 def distribution(values_ms: Sequence[float]) -> dict[str, float | None]:
@@ -85,8 +88,40 @@ def mean_stages(turns: Sequence[TurnResult]) -> dict[str, float]:
     return stages | {"unaccounted": round(math.fsum(t.unaccounted_ms for t in answered) / count, 2)}
 
 
-def summarise(path: str, turns: Sequence[TurnResult]) -> dict[str, Any]:
-    """The `results` entry of one path. A missed turn counts with 10 s in the onset; it has no stages."""
+def drafts(path: str, turns: Sequence[TurnResult]) -> dict[str, Any]:
+    """What became of the drafts: rates, counts by outcome, and for a rate that is None, why it is.
+
+    The commit rate is over the answered turns: one without a draft is one that none was committed in.
+    """
+    answered = [turn for turn in turns if turn.onset_ms is not None]
+    told = Counter(
+        "committed" if turn.draft["committed"] else str(turn.draft["reason"]) for turn in answered if turn.draft
+    )
+    why: dict[str, str] = {}
+    if path == "cascade":
+        why = dict.fromkeys(("commit_rate", "bad_commit_rate"), "this path drafts nothing")
+    else:
+        why["bad_commit_rate"] = "whether words were good is what `relay bench quality --part relay` judges"
+        if not told:
+            why["commit_rate"] = "the server told nothing of drafts"
+    rate = None if "commit_rate" in why else round(told["committed"] / len(answered), 4)
+    return {"commit_rate": rate, "bad_commit_rate": None, "drafts": dict(told), "null_because": why}
+
+
+def wilson_upper(hits: int, trials: int) -> float:
+    """Upper bound of a proportion (Wilson 1927), at 95 % two-sided."""
+    z = 1.96
+    share = hits / trials
+    centre = share + z * z / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    return (centre + spread) / (1 + z * z / trials)
+
+
+def summarise(path: str, turns: Sequence[TurnResult], *, brain_delay_ms: int | None = 0) -> dict[str, Any]:
+    """The `results` entry of one path and delay of the brain; None: it is not known whether it was delayed.
+
+    A missed turn counts with 10 s in the onset; it has no stages.
+    """
     answered = [turn for turn in turns if turn.onset_ms is not None]
     onsets = [MISS_AFTER_MS if turn.onset_ms is None else turn.onset_ms for turn in turns]
     stages = mean_stages(turns)
@@ -97,6 +132,7 @@ def summarise(path: str, turns: Sequence[TurnResult]) -> dict[str, Any]:
     stops = [turn.stop_ms for turn in turns if turn.stop_ms is not None]
     return {
         "path": path,
+        "brain_delay_ms": brain_delay_ms,
         "turns": len(turns),
         "onset_ms": distribution(onsets),
         "stages_ms": stages,
@@ -108,8 +144,7 @@ def summarise(path: str, turns: Sequence[TurnResult]) -> dict[str, Any]:
         "cut_ins": sum(turn.cut_ins for turn in turns),
         "missed_turns": len(turns) - len(answered),
         "failed_replies": sum(turn.status == "failed" for turn in turns),
-        "commit_rate": None,  # only the path with a draft commits
-        "bad_commit_rate": None,
+        **drafts(path, turns),
         "stop_ms": distribution(stops),
         "interruptions": len(stops),
         "underruns": sum(turn.underruns for turn in turns),

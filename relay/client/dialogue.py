@@ -42,6 +42,7 @@ class Reply:
         status: `in_progress`, then how it ended.
         failure: Why, when it failed.
         metrics: Fields of `relay.metrics`.
+        draft: Fields of `relay.draft`, where a fast path was tried.
     """
 
     response_id: str
@@ -55,6 +56,7 @@ class Reply:
     status: str = "in_progress"
     failure: str | None = None
     metrics: dict[str, Any] | None = None
+    draft: dict[str, Any] | None = None
 
     @property
     def over(self) -> bool:
@@ -174,6 +176,8 @@ class Dialogue:
                 self._reply(response_id).words += words
             case reply_events.RelayMetrics(response_id=response_id, metrics=metrics):
                 self._reply(response_id).metrics = metrics
+            case reply_events.RelayDraft(response_id=response_id, draft=draft):
+                self._reply(response_id).draft = draft
             case reply_events.ResponseDone(response=response):
                 reply = self._reply(response.id)
                 reply.status = response.status

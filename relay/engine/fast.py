@@ -23,25 +23,42 @@ def folders(path: FastPathName, models_dir: Path | None) -> dict[str, Path]:
     """Folders of the models that a path needs: one of that name in `models_dir`, else the one that ships.
 
     Raises:
-        WeightsError: One is in neither place, or damaged.
+        WeightsError: Some are in neither place, or damaged; the missing ones are named.
     """
     found: dict[str, Path] = {}
+    missing: list[str] = []
     for name in _NEEDS[path]:
         own = None if models_dir is None else models_dir / name
         if own is not None and (own / "config.json").exists():
             found[name] = own
             continue
         try:
-            shipped = name in loading.read_manifest()
-            found[name] = loading.locate(name) if shipped else Path()
+            if name in loading.read_manifest():
+                found[name] = loading.locate(name)
+            else:
+                missing.append(name)
         except loading.WeightsError as error:
             raise WeightsError(str(error)) from error
-        if not shipped:
-            place = "in the folder of --models-dir" if models_dir is None else f"in {models_dir}"
-            raise WeightsError(
-                f"--path {path} needs the weights of the {name} model, which this version does not ship and which are "
-                f"not {place}; use --path cascade"
-            )
+    if missing:
+        place = "in the folder of --models-dir" if models_dir is None else f"in {models_dir}"
+        models = f"{' and '.join(missing)} model{'s' if len(missing) > 1 else ''}"
+        raise WeightsError(
+            f"--path {path} needs the weights of the {models}, which this version does not ship and which are not "
+            f"{place}; use --path cascade"
+        )
+    return found
+
+
+def check(path: FastPathName, models_dir: Path | None) -> dict[str, Path]:
+    """`folders`, where all else that a path needs is here too.
+
+    Raises:
+        WeightsError: Weights are missing or damaged.
+        EngineUnavailable: torch is missing.
+    """
+    found = folders(path, models_dir)
+    if importlib.util.find_spec("torch") is None:
+        raise EngineUnavailable(f"--path {path} needs torch: pip install 'relay-dialogue[gpu]', or use --path cascade")
     return found
 
 
@@ -63,9 +80,7 @@ async def open_fast(
         WeightsError: Weights are missing or damaged.
         EngineUnavailable: torch is missing.
     """
-    found = folders(path, models_dir)
-    if importlib.util.find_spec("torch") is None:
-        raise EngineUnavailable(f"--path {path} needs torch: pip install 'relay-dialogue[gpu]', or use --path cascade")
+    found = check(path, models_dir)
     try:
         tokenizer = loading.locate("brain") / "tokenizer.json"
     except loading.WeightsError as error:

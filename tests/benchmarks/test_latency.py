@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
+from relay.brains.delayed import DelayedBrain
+from relay.server import app
 from relay_benchmarks.corpus import interruptions, utterances
 from relay_benchmarks.latency import PlannedTurn, measure, report
 from relay_benchmarks.summary import TurnResult
+from tests.drafters import ScriptedDrafter, ScriptedVerifier
 from tests.server.conftest import EndlessBrain
 
 ANSWER = [f"word{n} " for n in range(60)]  # six seconds: long enough to be interrupted
@@ -21,7 +26,10 @@ def test_turns_are_measured_against_a_real_server(serving: Any) -> None:
 
     async def main() -> list[TurnResult]:
         async with asyncio.timeout(100), serving(brain=EndlessBrain(*ANSWER)) as stand:
-            return await measure(stand.server.url, planned, api_key=None, seed=0, on_turn=seen.append)
+            urls = {"cascade": stand.server.url}
+            return (await measure(urls, planned, api_key=None, seed=0, on_turn=lambda _, turn: seen.append(turn)))[
+                "cascade"
+            ]
 
     results = asyncio.run(main())
     assert results == seen
@@ -35,7 +43,7 @@ def test_turns_are_measured_against_a_real_server(serving: Any) -> None:
         assert result.takeovers == result.cut_ins == 0
     assert interruption.stop_ms is not None
     assert interruption.stop_ms > 0
-    document = report("cascade", results, turns=2, seed=0, url=None)
+    document = report([("cascade", 0, results)], turns=2, seed=0, url=None, left_out={})
     assert json.loads(json.dumps(document))["results"][0]["stop_ms"]["p50"] == pytest.approx(
         interruption.stop_ms, abs=0.1
     )
@@ -49,8 +57,52 @@ def test_a_server_that_never_answers_misses_the_turn(serving: Any, monkeypatch: 
     async def main() -> list[TurnResult]:
         async with asyncio.timeout(100), serving(brain=EndlessBrain(3.0, "late")) as stand:
             planned = [PlannedTurn(first, 700, 100)]
-            return await measure(stand.server.url, planned, api_key=None, seed=0, on_turn=lambda result: None)
+            urls = {"cascade": stand.server.url}
+            return (await measure(urls, planned, api_key=None, seed=0, on_turn=lambda *_: None))["cascade"]
 
     (missed,) = asyncio.run(main())
     assert missed.onset_ms is None
-    assert report("cascade", [missed], turns=1, seed=0, url=None)["results"][0]["missed_turns"] == 1
+    (summary,) = report([("cascade", 0, [missed])], turns=1, seed=0, url=None, left_out={})["results"]
+    assert summary["missed_turns"] == 1
+
+
+def test_paths_are_measured_by_turns_and_a_slow_brain_costs_the_cascade_what_the_relay_hides(
+    serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drafter = ScriptedDrafter()
+
+    @contextlib.asynccontextmanager
+    async def scripted(*_: object, **__: object) -> AsyncIterator[tuple[ScriptedDrafter, ScriptedVerifier]]:
+        yield drafter, ScriptedVerifier()
+
+    monkeypatch.setattr(app, "open_fast", scripted)
+    first = next(utterance for utterance in utterances(6, seed=1) if utterance.pause is None)
+    planned = [PlannedTurn(first, 700, 100)] * 2
+    monkeypatch.setattr("relay_benchmarks.caller.TURNS_PER_SESSION", 1)
+    order: list[str] = []
+
+    async def main() -> dict[str, list[TurnResult]]:
+        def slow() -> DelayedBrain:
+            return DelayedBrain(EndlessBrain("yes indeed."), 0.8)
+
+        async with (
+            asyncio.timeout(100),
+            serving(brain=slow(), speculate=False) as cascade,
+            serving(brain=slow(), speculate=False, path="relay") as relay,
+        ):
+            urls = {"cascade": cascade.server.url, "relay": relay.server.url}
+            return await measure(urls, planned, api_key=None, seed=0, on_turn=lambda path, _: order.append(path))
+
+    measured = asyncio.run(main())
+    assert order == ["cascade", "relay", "relay", "cascade"]
+    for turn in measured["cascade"]:
+        assert turn.draft is None
+        assert turn.stages_ms["llm_first"] >= 790
+    for turn in measured["relay"]:
+        assert turn.draft is not None
+        assert turn.draft["committed"]
+        assert turn.reply.startswith("Well you see")
+        assert turn.stages_ms.get("llm_first", 0.0) < 790
+    document = report([(path, 800, turns) for path, turns in measured.items()], turns=2, seed=0, url=None, left_out={})
+    rates = {(each["path"], each["brain_delay_ms"]): each["commit_rate"] for each in document["results"]}
+    assert rates == {("cascade", 800): None, ("relay", 800): 1.0}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.client.timing import STAGES
-from relay_benchmarks.summary import TurnResult, distribution, mean_stages, stages_at, summarise
+from relay_benchmarks.summary import TurnResult, distribution, mean_stages, stages_at, summarise, wilson_upper
 
 
 def turn(onset_ms: float | None, **more: object) -> TurnResult:
@@ -53,6 +53,33 @@ def test_stages_add_up_to_the_onset(onsets: list[float], percentile: int) -> Non
     assert sum(stages.values()) == pytest.approx(sum(onsets) / len(onsets), abs=0.05)
     around = sum(stages_at(turns, percentile).values())
     assert min(onsets) - 0.05 <= around <= max(onsets) + 0.05
+
+
+def test_drafts_are_counted_over_the_answered_turns_and_what_is_not_known_has_a_reason() -> None:
+    committed = {"prefix": "Well", "probability": 0.9, "committed": True, "reason": None}
+    turns = [
+        turn(300.0, draft=committed),
+        turn(500.0, draft=committed | {"committed": False, "reason": "late"}),
+        turn(500.0, draft=committed | {"committed": False, "reason": "doubtful"}),
+        turn(700.0),
+        turn(None),
+    ]
+    relay = summarise("relay", turns, brain_delay_ms=200)
+    assert relay["commit_rate"] == 0.25
+    assert relay["drafts"] == {"committed": 1, "late": 1, "doubtful": 1}
+    assert relay["bad_commit_rate"] is None
+    assert set(relay["null_because"]) == {"bad_commit_rate"}
+    assert relay["brain_delay_ms"] == 200
+    for path, heard in (("cascade", turns[3:]), ("relay", turns[3:]), ("relay", [])):
+        nothing = summarise(path, heard)
+        assert nothing["commit_rate"] is None
+        assert set(nothing["null_because"]) == {"commit_rate", "bad_commit_rate"}
+
+
+def test_a_bound_lies_above_the_rate_and_narrows() -> None:
+    assert wilson_upper(0, 10) > wilson_upper(0, 100) > 0
+    assert 0.5 < wilson_upper(50, 100) < wilson_upper(5, 10) < 1
+    assert wilson_upper(10, 10) == pytest.approx(1)
 
 
 def test_misses_takeovers_and_stops_are_inside() -> None:

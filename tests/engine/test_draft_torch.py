@@ -165,10 +165,8 @@ def test_without_weights_it_is_said_what_is_missing(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loading, "read_manifest", lambda *_, **__: {})
-    for path, missing in (("relay", "draft"), ("draft", "draft")):
-        with pytest.raises(
-            WeightsError, match=f"--path {path} needs the weights of the {missing} model.*--path cascade"
-        ):
+    for path, missing in (("relay", "draft and verifier and ears models"), ("draft", "draft and ears models")):
+        with pytest.raises(WeightsError, match=f"--path {path} needs the weights of the {missing}.*--path cascade"):
             fast.folders(path, None)  # type: ignore[arg-type]
     shutil.copytree(models / "draft", tmp_path / "draft")
     with pytest.raises(WeightsError, match="verifier model"):

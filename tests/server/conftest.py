@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
+from relay.brains import Brain
 from relay.config import ServerConfig
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
@@ -142,7 +143,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`async with serving(**config) as stand`: a server with beeping models."""
 
     @contextlib.asynccontextmanager
-    async def start(*, brain: FakeBrain | None = None, **config: Any) -> AsyncIterator[Stand]:
+    async def start(*, brain: Brain | None = None, **config: Any) -> AsyncIterator[Stand]:
         catalog = SimpleNamespace(ears=lambda *_, **__: BeepEars(), voice=lambda *_, **__: BeepVoice())
         monkeypatch.setattr(app, "catalog", catalog)
         monkeypatch.setattr(app, "brains", SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed.")))

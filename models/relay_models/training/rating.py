@@ -100,6 +100,30 @@ def best_scores(brain: Decoder, contexts: Sequence[list[int]], length: int, stop
     return scores
 
 
+@torch.no_grad()
+def likeliest(brain: Decoder, contexts: Sequence[list[int]], length: int, stop: int) -> list[list[int]]:
+    """The model's own text after each context, token by token the likeliest, up to its end or `length` tokens.
+
+    Args:
+        brain: The model.
+        contexts: Tokens before the text.
+        length: At most 64.
+        stop: Token that ends a text; it is not in it.
+    """
+    logits, state = _read(brain, contexts)
+    texts: list[list[int]] = [[] for _ in contexts]
+    going = torch.ones(len(contexts), dtype=torch.bool, device=logits.device)
+    for _ in range(length):
+        token = logits.argmax(-1)
+        going = going & (token != stop)
+        if not going.any():
+            break
+        for row, (each, goes) in enumerate(zip(token.tolist(), going.tolist(), strict=True)):
+            texts[row] += [each] if goes else []
+        logits, _ = brain.step(token[:, None], state, going.long())
+    return texts
+
+
 def _read(brain: Decoder, contexts: Sequence[list[int]]) -> tuple[Tensor, StreamState]:
     device = next(brain.parameters()).device
     width = max(map(len, contexts))

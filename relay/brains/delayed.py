@@ -1,0 +1,64 @@
+"""A brain that is slower than it is: for measuring what a slow language model costs, with everything else as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from typing import cast
+
+from relay.brains import Brain, Dialogue
+from relay.events import Message, Piece, ToolOffer
+
+
+class DelayedBrain:
+    """A brain whose every reply, and every continuation of one, begins so much later. It is then as fast as it was.
+
+    Args:
+        brain: The brain that answers.
+        delay_s: What is added before the first piece.
+    """
+
+    def __init__(self, brain: Brain, delay_s: float) -> None:
+        self.name = brain.name
+        self._brain = brain
+        self._delay_s = delay_s
+
+    async def __aenter__(self) -> DelayedBrain:
+        """Enters the brain behind. Raises what that raises."""
+        await self._brain.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Leaves it."""
+        await self._brain.__aexit__(*exc)
+
+    @contextlib.asynccontextmanager
+    async def dialogue(self) -> AsyncIterator[Dialogue]:
+        """As in `Brain`."""
+        async with self._brain.dialogue() as dialogue:
+            yield _Delayed(dialogue, self._delay_s)
+
+
+class _Delayed:
+    def __init__(self, dialogue: Dialogue, delay_s: float) -> None:
+        self._dialogue = dialogue
+        self._delay_s = delay_s
+
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        prefix: str = "",
+        max_tokens: int | None = None,
+        tools: ToolOffer | None = None,
+    ) -> AsyncGenerator[Piece, None]:
+        """As in `Dialogue`."""
+        await asyncio.sleep(self._delay_s)
+        reply = self._dialogue.reply(messages, prefix=prefix, max_tokens=max_tokens, tools=tools)
+        async with aclosing(
+            cast("AsyncGenerator[Piece, None]", reply)
+        ) as pieces:  # a reply that is broken off ends here
+            async for piece in pieces:
+                yield piece

@@ -1,0 +1,108 @@
+"""The ways of making replies that a benchmark compares: which of them can run here, and a server for each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from relay.commands.console import note, progress_console
+from relay.commands.own_server import own_server
+from relay.engine import fast
+from relay.errors import EngineUnavailable, UsageError, WeightsError
+
+Path_ = Literal["relay", "cascade", "draft"]
+ALL: tuple[Path_, ...] = ("cascade", "draft", "relay")
+
+
+def runnable(asked: Sequence[Path_], models_dir: Path | None) -> tuple[tuple[Path_, ...], dict[str, str]]:
+    """The paths to measure: those asked for, else all that can run here; and the others, with the reason.
+
+    Raises:
+        UsageError: One that was asked for cannot run, and why.
+    """
+    found: list[Path_] = []
+    left_out: dict[str, str] = {}
+    for path in dict.fromkeys(asked or ALL):
+        try:
+            if path != "cascade":
+                fast.check(path, models_dir)
+        except (WeightsError, EngineUnavailable) as error:
+            if asked:
+                raise UsageError(str(error)) from error
+            left_out[path] = str(error)
+        else:
+            found.append(path)
+    return tuple(found), left_out
+
+
+async def paths_to_measure(
+    asked: Sequence[Path_], models_dir: Path | None, url: str | None
+) -> tuple[tuple[Path_, ...], dict[str, str]]:
+    """As `runnable`; of a server that runs already nobody knows but the caller: one path, or `cascade`.
+
+    Raises:
+        UsageError: A path cannot run, or several are asked of one server.
+    """
+    if url is not None:
+        if len(set(asked)) > 1:
+            raise UsageError("a server makes replies in one way: give one --path with --url, or no --url")
+        return tuple(asked[:1]) or ("cascade",), {}
+    paths, left_out = await asyncio.to_thread(runnable, asked, models_dir)
+    for path, reason in left_out.items():
+        note(f"path {path} is left out: {reason}")
+    return paths, left_out
+
+
+def print_left_out(console: Console, left_out: Mapping[str, str]) -> None:
+    """Says below a report what is not in it."""
+    for path, reason in left_out.items():
+        console.print(f"not measured: {path} ({reason})")
+
+
+@contextlib.asynccontextmanager
+async def servers(
+    paths: Sequence[Path_], environ: Mapping[str, str], url: str | None, *, brain_delay_ms: int = 0
+) -> AsyncIterator[dict[str, str]]:
+    """A server for each path, all alike but for that, for as long as the block lasts.
+
+    Args:
+        paths: The paths.
+        environ: Environment of the servers' processes.
+        url: A server that runs already, to be used instead.
+        brain_delay_ms: How much later their brains begin to answer.
+
+    Yields:
+        Their URLs by path.
+
+    Raises:
+        ConnectionFailed: One did not get ready.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        urls: dict[str, str] = {}
+        for path in paths:
+            flags = ("--path", path, "--brain-delay-ms", str(brain_delay_ms))
+            urls[path] = await stack.enter_async_context(own_server(environ, flags)) if url is None else url
+        yield urls
+
+
+def progress_bar(what: str) -> Progress:
+    """Progress in counted pieces, with a word on the last one; on a terminal only."""
+    return Progress(
+        TextColumn(what),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[last]}"),
+        TimeElapsedColumn(),
+        console=progress_console(),
+        transient=True,
+    )
+
+
+def percent(share: float | None) -> str:
+    """A share for a table."""
+    return "-" if share is None else f"{share * 100:.0f} %"

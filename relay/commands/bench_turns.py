@@ -1,0 +1,113 @@
+"""`relay bench turns`: who speaks when, by the definitions of Full-Duplex-Bench."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from relay.commands.bench_paths import Path_, paths_to_measure, percent, print_left_out, progress_bar, servers
+from relay.commands.report import check_writable, is_stdout, require, write_report
+
+
+@dataclass(frozen=True, slots=True)
+class TurnsOptions:
+    """What `relay bench turns` was asked.
+
+    Attributes:
+        paths: How replies are made; empty: in every way that can run here.
+        turns: How many turns each of them gets.
+        seed: Of utterances, pauses and noise.
+        url: A running server; None: one is started for each path.
+        api_key: Presented to it.
+        json: Where to write the report; `-` is stdout.
+        plot: Where to draw it.
+        server_environ: Environment of the server processes.
+        models_dir: Where models of the user's own are.
+    """
+
+    paths: tuple[Path_, ...] = ()
+    turns: int = 30
+    seed: int = 0
+    url: str | None = None
+    api_key: str | None = None
+    json: Path | None = None
+    plot: Path | None = None
+    server_environ: Mapping[str, str] = field(default_factory=dict)
+    models_dir: Path | None = None
+
+
+async def bench_turns(options: TurnsOptions) -> int:
+    """Measures, writes the report and prints its summary.
+
+    Returns:
+        Exit status: 1 when a path answered no turn.
+
+    Raises:
+        UsageError: The weights that a path needs are not here, a file cannot be written, or a server that runs already
+            is to be of several kinds.
+        EngineUnavailable: The benchmark package, the synthesiser or matplotlib is missing.
+        ConnectionFailed: A server cannot be reached or was lost.
+    """
+    paths, left_out = await paths_to_measure(options.paths, options.models_dir, options.url)
+    require("relay_benchmarks", "bench")
+    if options.plot is not None:
+        require("matplotlib", "--plot")
+    check_writable(options.json, options.plot)
+    from relay_benchmarks import turns
+    from relay_benchmarks.plots import plot_turns
+
+    planned = await asyncio.to_thread(turns.plan, options.turns, options.seed)
+    progress = progress_bar("turns")
+    task = progress.add_task("turns", total=options.turns * len(paths), last="")
+    with progress:
+        async with servers(paths, options.server_environ, options.url) as urls:
+            moments = await turns.measure(
+                urls,
+                planned,
+                api_key=options.api_key,
+                seed=options.seed,
+                on_turn=lambda path: progress.update(task, advance=1, last=path),
+            )
+    report = turns.report(moments, planned, seed=options.seed, url=options.url, left_out=left_out)
+    write_report(report, options.json)
+    if options.plot is not None:
+        await asyncio.to_thread(plot_turns, report, options.plot)
+    if not is_stdout(options.json):
+        console = Console(highlight=False)
+        _print(console, report["results"])
+        print_left_out(console, left_out)
+    return int(any(result["turn_ends"]["missed"] == result["turn_ends"]["count"] for result in report["results"]))
+
+
+def _print(console: Console, results: list[dict[str, Any]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("", no_wrap=True)
+    for result in results:
+        table.add_column(str(result["path"]), justify="right", no_wrap=True)
+    for name, part, what in (
+        ("turn ends taken", "turn_ends", "takeover"),
+        ("turn latency, ms, P50 / P95", "turn_ends", "latency_ms"),
+        ("pauses taken for the end (over 1 s or 3 words heard)", "pauses", "takeover"),
+        ("pauses in which anything was heard", "pauses", "sounded"),
+        ("backchannels that stopped the reply", "backchannels", "stopped"),
+        ("backchannels that were answered", "backchannels", "answered"),
+        ("interruptions that stopped the reply", "interruptions", "stopped"),
+        ("stop latency, ms, P50 / P95", "interruptions", "stop_ms"),
+        ("then answered after, ms, P50 / P95", "interruptions", "latency_ms"),
+    ):
+        table.add_row(name, *(_cell(result[part], what) for result in results))
+    console.print(table)
+
+
+def _cell(part: Mapping[str, Any], what: str) -> str:
+    value = part[what]
+    if "rate" in value:
+        return f"{percent(value['rate'])} of {part['count']}"
+    return "-" if value["p50"] is None else f"{value['p50']:.0f} / {value['p95']:.0f}"

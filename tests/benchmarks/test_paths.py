@@ -1,0 +1,56 @@
+"""Which paths a benchmark measures: those asked for, or all that can run here."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from relay.commands.bench_paths import paths_to_measure, runnable
+from relay.errors import UsageError
+from relay_benchmarks.caller import sessions_of
+from relay_models import loading
+
+
+def folder(models: Path, *names: str) -> Path:
+    for name in names:
+        (models / name).mkdir()
+        (models / name / "config.json").write_text("{}")
+    return models
+
+
+def test_paths_without_weights_are_left_out_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "read_manifest", lambda *_, **__: {})
+    models = folder(tmp_path, "draft", "ears")
+    found, left_out = runnable((), models)
+    assert "cascade" in found
+    assert set(found) | set(left_out) == {"cascade", "draft", "relay"}
+    assert "the verifier model" in left_out["relay"]
+    with pytest.raises(UsageError, match="the verifier model"):
+        runnable(("cascade", "relay"), models)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the fast path runs on torch")
+def test_all_paths_can_run_where_their_folders_are(tmp_path: Path) -> None:
+    found, left_out = runnable((), folder(tmp_path, "draft", "ears", "verifier"))
+    assert set(found) == {"cascade", "draft", "relay"}
+    assert left_out == {}
+
+
+def test_a_server_that_runs_already_is_of_one_path() -> None:
+    asked = asyncio.run(paths_to_measure(("relay",), None, "ws://127.0.0.1:9"))
+    assert asked == (("relay",), {})
+    assert asyncio.run(paths_to_measure((), None, "ws://127.0.0.1:9")) == (("cascade",), {})
+    with pytest.raises(UsageError, match="--url"):
+        asyncio.run(paths_to_measure(("relay", "draft"), None, "ws://127.0.0.1:9"))
+
+
+def test_every_path_gets_every_turn_and_none_is_always_first() -> None:
+    planned = list(range(17))
+    calls = list(sessions_of(["a", "b", "c"], planned, seed=3))
+    for path in "abc":
+        assert [turn for name, turns, _ in calls if name == path for turn in turns] == planned
+    assert [name for name, *_ in calls[::3]] == ["a", "b", "c", "a"]
+    assert all(len({seed for *_, seed in calls[at : at + 3]}) == 1 for at in range(0, len(calls), 3))
