@@ -15,6 +15,8 @@ MODEL_TYPE = "relay_draft"
 SPEECH_FRAMES = 2
 """Encoder frames of one frame of the draft model."""
 DRAFT_FRAME_MS = SPEECH_FRAMES * FRAME_MS
+RIGHT = SPEECH_FRAMES - 1
+"""Look-ahead of the encoder: the two encoder frames of a frame see each other, which costs no time."""
 PAST_FRAMES = 1
 """Encoder frames before its own that a frame hears."""
 
