@@ -35,6 +35,7 @@ __all__ = [
     "save_verifier",
 ]
 
+
 @dataclass(frozen=True, slots=True)
 class DraftBatch:
     """Drafts, padded.
