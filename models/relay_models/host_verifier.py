@@ -1,4 +1,4 @@
-"""The verifier on the host, in NumPy: less than a megabyte, and a draft is a dozen tokens. No torch: every runner uses it.
+"""The verifier on the host, in NumPy: it is less than a megabyte, and a draft is a dozen tokens. No torch.
 
 `verifier.py` defines the network and trains it.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib.util
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from relay.engine.draft_torch import TorchDraftRunner
 from relay.engine.engine import Engine
 from relay.engine.learned_draft import LearnedDraft
 from relay.engine.verifier import EngineVerifier, VerifierRunner
-from relay.errors import EngineUnavailable, StageFailed, WeightsError
+from relay.errors import EngineUnavailable, WeightsError
 from relay.server.app import RelayServer
 from relay_models import export, loading
 from relay_models.draft import DraftModel, Special, load_draft, save_draft
@@ -298,12 +299,13 @@ def test_the_verifier_behind_its_engine_judges_as_the_network_does(models: Path)
     hidden = generator.standard_normal((4, MODEL.config.decoder.hidden_size)).astype(np.float32)
     numbers = generator.random(4, dtype=np.float32)
     drafted = Drafted((1, 2, 3, 4), (1, 2, 3, 4), False, hidden, -numbers, numbers, numbers)
+    too_long = dataclasses.replace(drafted, tokens=tuple(range(16)))
 
     async def main() -> None:
         async with Engine(VerifierRunner(models / "verifier", max_slots=2), name="verifier") as engine:
+            with pytest.raises(ValueError, match="16 tokens"):
+                await EngineVerifier(engine).judge(Draft(("a",), evidence=too_long), 0.7)
             judged = await EngineVerifier(engine).judge(Draft(("a", "b", "c", "d"), evidence=drafted), 0.7)
-            with pytest.raises(StageFailed):
-                await EngineVerifier(engine).judge(Draft(("a",), evidence=None), 0.7)
         wanted = load_host_verifier(models / "verifier").judge(drafted, 0.7)
         assert (judged.probability, judged.words) == (wanted.probability, wanted.words)
 
