@@ -42,6 +42,7 @@ from tests.models.draft.tiny_draft import TOKENIZER, draft_model
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.timeout(600)  # a busy machine takes minutes to export
 SEED = 2  # of a model whose drafts have words
 MODEL = packable_model(SEED, window=64)
 SIL, BOS, EOS, STP = (MODEL.config.token(each) for each in (Special.SIL, Special.BOS, Special.EOS, Special.STP))
