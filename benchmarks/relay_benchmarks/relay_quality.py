@@ -31,6 +31,7 @@ from relay_models.decoder import Decoder, load_packed_decoder
 from relay_models.draft import load_draft
 from relay_models.drafting import Drafted
 from relay_models.ears import load_ears
+from relay_models.host_verifier import load_host_verifier
 from relay_models.tokenizer import ChatTokenizer
 from relay_models.training.conversations import ASSISTANT, USER, Pcm, Say
 from relay_models.training.draft_data import Turns, spoken, trimmed, write_shard
@@ -138,7 +139,8 @@ def examine(
         raise UsageError("the dialogues hold fewer than two replies to a user: give more of them")
     tolerance = tolerance_of(known, brain, tokenizer.end)
     examples = examples_of(pairs, brain, tokenizer.end)
-    judged = verifier.judge([drafted for _, drafted in pairs], [question.confidence for question, _ in pairs])
+    host = load_host_verifier(folders["verifier"])
+    judged = [host.judge(drafted, question.confidence) for question, drafted in pairs]
     rated = iter(examples)  # of the drafts that are not empty, in order
     commitments = [
         _commitment(drafted, each.words, next(rated).regrets if drafted.tokens else ())

@@ -7,97 +7,71 @@ and the stop that answers a barge-in. A draft is made on a copy of a stream's st
 speech side switched off, so that the stream goes on listening.
 
 `DraftModel.forward` is the definition; `listen` and `decode` compute the same entry by entry. Attention reaches back
-over `window` entries. Their keys are kept unrotated in a ring and rotated by their age, so that positions neither grow
-nor drift, however long a stream lasts.
+over `window` entries, whose keys and values are kept in rings. A key is rotated by its place in the ring, and the
+query by its own place, and by one lap more for the keys that the newest lap has not written over yet: so positions
+neither grow nor drift, however long a stream lasts, and no key is ever rotated again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from enum import IntEnum
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relay_models.decoder import Attention, Decoder, DecoderConfig, Layer
-from relay_models.framing import FRAME_MS
-from relay_models.layers import attend, rotary_angles, rotate
+from relay_models.decoder import Attention, Decoder, Layer
+from relay_models.draft_config import (
+    DRAFT_FRAME_MS,
+    PAST_FRAMES,
+    RESERVED,
+    SPEECH_FRAMES,
+    DraftConfig,
+    Special,
+    keys_name,
+    values_name,
+)
+from relay_models.layers import rotary_angles, rotate
 from relay_models.loading import WeightsError, read_config
 from relay_models.quantize import PACKED, pack_weights, unpack_weights
 from relay_models.state import StreamState, write_rows
 from relay_models.stored import load_weights, read_tensors, save_model, save_packed
 
-MODEL_TYPE = "relay_draft"
-SPEECH_FRAMES = 2
-"""Encoder frames of one frame of the draft model."""
-DRAFT_FRAME_MS = SPEECH_FRAMES * FRAME_MS
-_PAST_FRAMES = 1  # encoder frames before its own that the adapter sees
+__all__ = [
+    "DRAFT_FRAME_MS",
+    "RESERVED",
+    "SPEECH_FRAMES",
+    "Adapter",
+    "Choice",
+    "DraftConfig",
+    "DraftModel",
+    "Special",
+    "from_brain",
+    "load_draft",
+    "pack_draft",
+    "save_draft",
+]
+
 _BLOCKS = (128, 64, 32, 16)
 """Columns that may share a scale: the first that divides a matrix is taken."""
 
 
-RESERVED = 8
-"""Ids behind those of the text: the special tokens', and some that are not used, so that products stay aligned."""
-
-
-class Special(IntEnum):
-    """Tokens beside those of the text, numbered from `DraftConfig.text_tokens` on."""
-
-    SIL = 0
-    """Nothing is said."""
-    BOS = 1
-    """A turn begins; its text follows."""
-    EOS = 2
-    """The text of a turn, or of a backchannel, is complete."""
-    BOC = 3
-    """A backchannel begins."""
-    STP = 4
-    """The turn is broken off: the user has begun to speak."""
-
-
-@dataclass(frozen=True, slots=True)
-class DraftConfig:
-    """Sizes.
+class Choice(NamedTuple):
+    """The likeliest token of each row, and how sure the model is of it.
 
     Attributes:
-        decoder: Of the language model; its vocabulary ends with `RESERVED` ids for special tokens.
-        speech_size: Width of the encoder's frames.
-        window: Entries that attention reaches back over, itself included.
+        token: [rows] int64.
+        log_probability: [rows] float32, of the token, in nats.
+        entropy: [rows] float32, of the whole distribution, in nats.
+        margin: [rows] float32, probability of the likeliest token of all less that of the second.
     """
 
-    decoder: DecoderConfig = field(
-        default_factory=lambda: DecoderConfig(vocab_size=8192 + RESERVED, num_hidden_layers=6)
-    )
-    speech_size: int = 256
-    window: int = 256
-
-    @property
-    def text_tokens(self) -> int:
-        """Number of tokens of text; the special ones follow."""
-        return self.decoder.vocab_size - RESERVED
-
-    def token(self, special: Special) -> int:
-        """Id of a special token."""
-        return self.text_tokens + special
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> DraftConfig:
-        """Reads the JSON form. Raises WeightsError when it does not describe a draft model."""
-        if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
-            raise WeightsError(f"config.json is of a {values['model_type']!r} model, not of a {MODEL_TYPE!r} one")
-        try:
-            decoder = DecoderConfig.from_dict(values["decoder"])
-            return cls(decoder, int(values["speech_size"]), int(values["window"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"config.json is not that of a draft model ({error!r})") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {"model_type": MODEL_TYPE, **asdict(self)}
+    token: Tensor
+    log_probability: Tensor
+    entropy: Tensor
+    margin: Tensor
 
 
 class Adapter(nn.Module):
@@ -106,15 +80,15 @@ class Adapter(nn.Module):
     def __init__(self, speech_size: int, size: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(speech_size)
-        self.inner = nn.Linear((SPEECH_FRAMES + _PAST_FRAMES) * speech_size, size)
+        self.inner = nn.Linear((SPEECH_FRAMES + PAST_FRAMES) * speech_size, size)
         self.outer = nn.Linear(size, size)
 
     def forward(self, speech: Tensor, past: Tensor | None = None) -> Tensor:
         """[batch, 2 time, speech_size] -> [batch, time, size]; `past` [batch, 1, speech_size] came before, or zeros."""
         if past is None:
-            past = torch.zeros_like(speech[:, :_PAST_FRAMES])
+            past = torch.zeros_like(speech[:, :PAST_FRAMES])
         both = self.norm(torch.cat((past, speech), dim=1))
-        windows = both.unfold(1, SPEECH_FRAMES + _PAST_FRAMES, SPEECH_FRAMES).transpose(2, 3).flatten(2)
+        windows = both.unfold(1, SPEECH_FRAMES + PAST_FRAMES, SPEECH_FRAMES).transpose(2, 3).flatten(2)
         y: Tensor = self.outer(functional.gelu(self.inner(windows)))
         return y
 
@@ -166,6 +140,20 @@ class DraftModel(nn.Module):
         y: Tensor = self.decoder.lm_head(hidden)
         return y
 
+    def specials(self, hidden: Tensor) -> Tensor:
+        """[..., hidden_size] -> [..., 5] float32, probability of each `Special`."""
+        first = self.config.text_tokens
+        return self.logits(hidden).float().softmax(-1)[..., first : first + len(Special)]
+
+    def choose(self, hidden: Tensor, banned: Tensor) -> Choice:
+        """[rows, hidden_size] -> the likeliest token but those of `banned` [vocabulary] bool."""
+        log_probabilities = self.logits(hidden).float().log_softmax(-1)
+        probabilities = log_probabilities.exp()
+        first, second = probabilities.topk(2, dim=-1).values.unbind(-1)
+        token = log_probabilities.masked_fill(banned, -torch.inf).argmax(-1)
+        score = log_probabilities.gather(1, token[:, None])[:, 0]
+        return Choice(token, score, -(probabilities * log_probabilities).sum(-1), first - second)
+
     def layers(self) -> list[Layer]:
         """The decoder's layers, first one first."""
         return [layer for layer in self.decoder.model.layers if isinstance(layer, Layer)]
@@ -175,11 +163,13 @@ class DraftModel(nn.Module):
     def fresh_tensors(self, rows: int) -> dict[str, Tensor]:
         """State buffers for `rows` streams, all zero."""
         sizes, like = self.config.decoder, self.decoder.model.embed_tokens.weight
-        ring = (rows, 2, self.config.window, sizes.num_key_value_heads, sizes.head_dim)
+        ring = (rows, sizes.num_key_value_heads, self.config.window, sizes.head_dim)
+        layers = range(sizes.num_hidden_layers)
         return {
             "draft.entries": like.new_zeros(rows, dtype=torch.int64),
-            "draft.past": like.new_zeros(rows, _PAST_FRAMES, self.config.speech_size),
-            **{f"draft.{index}.ring": like.new_zeros(ring) for index in range(sizes.num_hidden_layers)},
+            "draft.past": like.new_zeros(rows, PAST_FRAMES, self.config.speech_size),
+            **{keys_name(index): like.new_zeros(ring) for index in layers},
+            **{values_name(index): like.new_zeros(ring) for index in layers},
         }
 
     def fresh_state(self, rows: int) -> StreamState:
@@ -201,63 +191,107 @@ class DraftModel(nn.Module):
         Returns:
             Hidden states [rows, hidden_size] and the state.
         """
-        heard = self.adapter(speech, state["draft.past"])[:, 0]
-        write_rows(state["draft.past"], speech[:, -_PAST_FRAMES:], active)
-        return self._advance(heard + self.decoder.model.embed_tokens(previous), state, active), state
+        x = self.heard(speech, state["draft.past"], previous)
+        write_rows(state["draft.past"], speech[:, -PAST_FRAMES:], active)
+        return self._advance(x, state, active), state
 
     @torch.no_grad()
     def decode(self, previous: Tensor, state: StreamState, active: Tensor) -> tuple[Tensor, StreamState]:
         """One entry without speech; arguments and results as in `listen`."""
         return self._advance(self.decoder.model.embed_tokens(previous), state, active), state
 
-    def _advance(self, x: Tensor, state: StreamState, active: Tensor) -> Tensor:
-        """Takes one entry a row, [rows, size], and gives its hidden state."""
+    def heard(self, speech: Tensor, past: Tensor, previous: Tensor) -> Tensor:
+        """What enters the decoder at a frame, [rows, size]; arguments as in `listen`, `past` [rows, 1, speech_size]."""
+        x: Tensor = self.adapter(speech, past)[:, 0] + self.decoder.model.embed_tokens(previous)
+        return x
+
+    def advance(
+        self, x: Tensor, entries: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """One new entry a row over the rings; what the streams and the ONNX graphs share. Pure: no ring is changed.
+
+        Args:
+            x: [rows, size].
+            entries: [rows] int64, how many entries each stream has had.
+            keys: Of each layer, [rows, kv_heads, window, head_dim], rotated by their places.
+            values: Likewise, not rotated.
+
+        Returns:
+            Hidden states [rows, hidden_size] and the new entries [rows, layers, 2 (key, value), kv_heads, head_dim],
+            which belong at place `entries` modulo the window of each ring.
+        """
         sizes, window = self.config.decoder, self.config.window
-        entries = state["draft.entries"]
-        place = entries % window
-        # Place p holds the newest entry whose number is p modulo the window.
-        ages = (place[:, None] - torch.arange(window, device=x.device)) % window
-        mask = (ages <= entries[:, None])[:, None]
-        cos, sin = rotary_angles(-ages, sizes.head_dim, sizes.rope_theta)
-        x = x[:, None]
-        for index, layer in enumerate(self.layers()):
-            normed = layer.input_layernorm(x)
-            ring = state[f"draft.{index}.ring"]
-            x = x + _attend_ring(layer.self_attn, normed, ring, place, active, cos, sin, mask)
+        place = (entries % window)[:, None]
+        places = torch.arange(window, device=x.device)
+        # Place p holds the newest entry whose number is p modulo the window; that of the new one is leaving.
+        ages = (place - places) % window
+        mask = (ages > 0) & (ages <= entries[:, None])
+        before_lap = places > place
+        cos, sin = rotary_angles(torch.cat((place, place + window), dim=1), sizes.head_dim, sizes.rope_theta)
+        new = []
+        for layer, key, value in zip(self.layers(), keys, values, strict=True):
+            mixed, entry = _attend_rings(
+                layer.self_attn, layer.input_layernorm(x), key, value, cos, sin, mask, before_lap
+            )
+            x = x + mixed
             x = x + layer.mlp(layer.post_attention_layernorm(x))
+            new.append(entry)
+        hidden: Tensor = self.decoder.model.norm(x)
+        return hidden, torch.stack(new, dim=1)
+
+    def _advance(self, x: Tensor, state: StreamState, active: Tensor) -> Tensor:
+        """`advance`, and the active rows' new entries into the rings."""
+        entries = state["draft.entries"]
+        layers = range(self.config.decoder.num_hidden_layers)
+        keys, values = [state[keys_name(i)] for i in layers], [state[values_name(i)] for i in layers]
+        hidden, new = self.advance(x, entries, keys, values)
+        row, place = torch.arange(len(x), device=x.device), entries % self.config.window
+        for index in layers:
+            for ring, entry in ((keys[index], new[:, index, 0]), (values[index], new[:, index, 1])):
+                ring[row, :, place] = torch.where(active[:, None, None], entry.to(ring.dtype), ring[row, :, place])
         entries.add_(active.long())
-        y: Tensor = self.decoder.model.norm(x)[:, 0]
-        return y
+        return hidden
 
 
-def _attend_ring(
+def _attend_rings(
     attention: Attention,
     x: Tensor,
-    ring: Tensor,
-    place: Tensor,
-    active: Tensor,
+    keys: Tensor,
+    values: Tensor,
     cos: Tensor,
     sin: Tensor,
     mask: Tensor,
-) -> Tensor:
-    """Attention of one new entry a row over the ring, into which its key, unrotated, and its value are written.
+    before_lap: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Attention of one new entry a row over the rings and itself; the rings are only read, and never copied.
 
     Args:
         attention: The layer's.
-        x: [rows, 1, size].
-        ring: [rows, 2, window, kv_heads, head_dim], changed in place for active rows.
-        place: [rows] int64, where the new entry goes.
-        active: [rows] bool.
-        cos, sin: [rows, window, head_dim], of the negative ages: the query stands at position 0.
-        mask: [rows, 1, window] bool.
+        x: [rows, size].
+        keys, values: See `DraftModel.advance`.
+        cos, sin: [rows, 2, head_dim], of the entry's place, and of that place one lap on.
+        mask: [rows, window] bool, which places hold an entry that is seen.
+        before_lap: [rows, window] bool, which places were written a lap before the new entry's own.
+
+    Returns:
+        [rows, size], and the new key, rotated, and value [rows, 2, kv_heads, head_dim].
     """
-    shape = (len(x), 1, -1, attention.head_dim)
-    query, key, value = (p(x).reshape(shape) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-    row = torch.arange(len(x), device=x.device)
-    new = torch.stack((key[:, 0], value[:, 0]), dim=1).to(ring.dtype)
-    ring[row, :, place] = torch.where(active[:, None, None, None], new, ring[row, :, place])
-    y: Tensor = attention.o_proj(attend(query, rotate(ring[:, 0], cos, sin), ring[:, 1], mask))
-    return y
+    rows, kv_heads, _, head_dim = keys.shape
+    query = attention.q_proj(x).reshape(rows, 1, -1, head_dim)
+    value = attention.v_proj(x).reshape(rows, kv_heads, 1, head_dim)
+    key = rotate(attention.k_proj(x).reshape(rows, 1, kv_heads, head_dim), cos[:, :1], sin[:, :1])
+    key = key.reshape(rows, kv_heads, 1, head_dim)
+    # [rows, kv_heads, 2 laps * group, head_dim]: the query heads that share keys are the rows of one product.
+    query = rotate(query.expand(-1, 2, -1, -1) * head_dim**-0.5, cos, sin)
+    query = query.reshape(rows, 2, kv_heads, -1, head_dim).transpose(1, 2).reshape(rows, kv_heads, -1, head_dim)
+    this_lap, lap_before = (query @ keys.to(query.dtype).transpose(2, 3)).chunk(2, dim=2)
+    scores = torch.where(before_lap[:, None, None], lap_before, this_lap)
+    scores = scores.masked_fill(~mask[:, None, None], torch.finfo(scores.dtype).min)
+    own = (query.chunk(2, dim=2)[0] * key).sum(-1, keepdim=True)
+    weights = torch.cat((scores, own), dim=-1).softmax(dim=-1)
+    mixed = weights[..., :-1] @ values.to(weights.dtype) + weights[..., -1:] * value
+    y: Tensor = attention.o_proj(mixed.reshape(rows, -1))
+    return y, torch.stack((key[:, :, 0], value[:, :, 0]), dim=1)
 
 
 # --------------------------------------------------------------------------------------------------- making and storing

@@ -1,20 +1,23 @@
-"""The duplex draft model on streams of samples: front end, encoder and draft model, one frame of 160 ms a step."""
+"""The duplex draft model in torch on streams of samples, one frame of 160 ms a step; and drafts from their forks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from relay_models.draft import SPEECH_FRAMES, DraftModel, Special
+from relay_models.draft import DraftModel
+from relay_models.draft_config import RIGHT
+from relay_models.drafting import MAX_TOKENS, MAX_WORDS, Chosen, Drafted, Drafting, Integers
 from relay_models.ears import Ears
 from relay_models.ears_chunk import ChunkStep
 from relay_models.framing import ENDLESS, HOP_SAMPLES
 from relay_models.state import StreamState
+from relay_models.tokenizer import ChatTokenizer
 
-RIGHT = SPEECH_FRAMES - 1
-"""Look-ahead of the encoder: the two encoder frames of a frame see each other, which costs no time."""
+__all__ = ["RIGHT", "DraftStream", "Drafter", "Listened"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,46 @@ class DraftStream:
         counts = torch.full((rows,), self.chunk_samples, device=pcm.device)
         chunk = self._chunk(pcm, counts, torch.full_like(counts, ENDLESS), state, active)
         hidden, _ = self.model.listen(chunk.frames, previous, state, active)
-        probabilities = self.model.logits(hidden).float().softmax(-1)
-        first = self.model.config.text_tokens
-        return Listened(hidden, probabilities[:, first : first + len(Special)]), state
+        return Listened(hidden, self.model.specials(hidden)), state
+
+
+class Drafter:
+    """Drafts replies.
+
+    Args:
+        model: The model, in evaluation mode.
+        tokenizer: Of its text.
+
+    Raises:
+        ValueError: The tokenizer is another model's.
+    """
+
+    def __init__(self, model: DraftModel, tokenizer: ChatTokenizer) -> None:
+        self._model = model
+        self._drafting = Drafting(model.config, tokenizer)
+        self._banned = torch.from_numpy(self._drafting.banned).to(model.decoder.lm_head.weight.device)
+
+    @torch.no_grad()
+    def draft(
+        self, state: StreamState, rows: Sequence[int], *, max_tokens: int = MAX_TOKENS, max_words: int = MAX_WORDS
+    ) -> list[Drafted]:
+        """What the model would say if these streams' turns had ended now. The state is not changed.
+
+        Args:
+            state: Of `DraftModel.fresh_state`, or one that holds its tensors among others.
+            rows: Streams to draft for; not empty.
+            max_tokens: Bound of a draft's tokens.
+            max_words: Bound of its words.
+        """
+        model = self._model
+        fork = StreamState({name: state[name][list(rows)].clone() for name in model.fresh_tensors(1)})
+        active = torch.ones(len(rows), dtype=torch.bool, device=self._banned.device)
+
+        def step(previous: Integers) -> Chosen:
+            hidden, _ = model.decode(torch.from_numpy(previous).to(active.device), fork, active)
+            token, *sure = model.choose(hidden, self._banned)
+            # Together, so that a GPU is waited for once more only.
+            numbers = torch.cat((hidden.float(), torch.stack(sure, dim=1)), dim=1).cpu().numpy()
+            return Chosen(token.cpu().numpy(), numbers[:, : -len(sure)], *numbers[:, -len(sure) :].T)
+
+        return self._drafting.run(step, len(rows), max_tokens=max_tokens, max_words=max_words)

@@ -1,23 +1,27 @@
 """Drafts: the first words of a reply, decoded greedily on a copy of a listening stream's state.
 
 The copy hears nothing more: its speech side is switched off, and it runs as fast as the machine allows, while the
-stream it was taken from goes on frame by frame (RelayS2S, arXiv 2603.23346, "forked" drafting).
+stream it was taken from goes on frame by frame (RelayS2S, arXiv 2603.23346, "forked" drafting). No torch: every runner
+brings the step of its own copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from relay_models.draft import DraftModel, Special
-from relay_models.state import StreamState
+from relay_models.draft_config import DraftConfig, Special
 from relay_models.tokenizer import ChatTokenizer
 
 MAX_TOKENS = 15
 MAX_WORDS = 7
+
+Floats: TypeAlias = NDArray[np.float32]
+Integers: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,99 +41,108 @@ class Drafted:
     tokens: tuple[int, ...]
     word_ends: tuple[int, ...]
     complete: bool
-    hidden: Tensor
-    log_probability: Tensor
-    entropy: Tensor
-    margin: Tensor
+    hidden: Floats
+    log_probability: Floats
+    entropy: Floats
+    margin: Floats
 
     @property
-    def scalars(self) -> Tensor:
+    def scalars(self) -> Floats:
         """[tokens, 3] float32: entropy, log-probability, margin."""
-        return torch.stack((self.entropy, self.log_probability, self.margin), dim=1)
+        return np.stack((self.entropy, self.log_probability, self.margin), axis=1)
 
 
-class Drafter:
-    """Drafts replies.
+class Chosen(NamedTuple):
+    """The token that each row of a fork says next.
+
+    Attributes:
+        token: [rows] int64.
+        hidden: [rows, hidden_size] float32, the state it was drawn from.
+        log_probability, entropy, margin: [rows] float32, see `Drafted`.
+    """
+
+    token: Integers
+    hidden: Floats
+    log_probability: Floats
+    entropy: Floats
+    margin: Floats
+
+
+class Drafting:
+    """What may be said in a draft, and when it is long enough.
 
     Args:
-        model: The model, in evaluation mode.
+        config: Of the model.
         tokenizer: Of its text.
+
+    Attributes:
+        banned: [vocabulary] bool, tokens that no draft says.
 
     Raises:
         ValueError: The tokenizer is another model's.
     """
 
-    def __init__(self, model: DraftModel, tokenizer: ChatTokenizer) -> None:
-        if tokenizer.size != model.config.text_tokens:
+    def __init__(self, config: DraftConfig, tokenizer: ChatTokenizer) -> None:
+        if tokenizer.size != config.text_tokens:
             raise ValueError(
-                f"a tokenizer of {tokenizer.size} tokens; the draft model has {model.config.text_tokens} tokens of text"
+                f"a tokenizer of {tokenizer.size} tokens; the draft model has {config.text_tokens} tokens of text"
             )
-        self._model = model
         self._tokenizer = tokenizer
-        config = model.config
-        banned = torch.zeros(config.decoder.vocab_size, dtype=torch.bool)
-        banned[[getattr(tokenizer, name) for name in ("end", "system", "user", "assistant")]] = True
-        banned[config.text_tokens :] = True
-        banned[config.token(Special.EOS)] = False
-        begins = torch.zeros_like(banned)
-        begins[[token for token in range(tokenizer.size) if begins_word(token, tokenizer)]] = True
-        device = model.decoder.lm_head.weight.device
-        self._banned, self._begins = banned.to(device), begins.to(device)
+        self._begin, self._end = config.token(Special.BOS), config.token(Special.EOS)
+        self.banned = np.zeros(config.decoder.vocab_size, dtype=np.bool_)
+        self.banned[[getattr(tokenizer, name) for name in ("end", "system", "user", "assistant")]] = True
+        self.banned[config.text_tokens :] = True
+        self.banned[self._end] = False
+        self._begins = np.zeros_like(self.banned)
+        self._begins[[token for token in range(tokenizer.size) if begins_word(token, tokenizer)]] = True
 
-    @torch.no_grad()
-    def draft(
-        self, state: StreamState, rows: Sequence[int], *, max_tokens: int = MAX_TOKENS, max_words: int = MAX_WORDS
+    def run(
+        self,
+        step: Callable[[Integers], Chosen],
+        rows: int,
+        *,
+        max_tokens: int = MAX_TOKENS,
+        max_words: int = MAX_WORDS,
     ) -> list[Drafted]:
-        """What the model would say if these streams' turns had ended now. The state is not changed.
+        """Drafts until every row has its words.
 
         Args:
-            state: Of `DraftModel.fresh_state`, or one that holds its tensors among others.
-            rows: Streams to draft for; not empty.
+            step: Takes the token before, [rows] int64, and gives the next one, never one of `banned`; advances forks.
+            rows: Number of forks, at least one.
             max_tokens: Bound of a draft's tokens.
             max_words: Bound of its words.
         """
-        model, config = self._model, self._model.config
-        names = model.fresh_tensors(1)
-        fork = StreamState({name: state[name][list(rows)].clone() for name in names})
-        previous = fork["draft.entries"].new_full((len(rows),), config.token(Special.BOS))
-        active = torch.ones_like(previous, dtype=torch.bool)
-        words = torch.ones_like(previous)
-        end = config.token(Special.EOS)
-        steps: list[tuple[Tensor, ...]] = []
+        previous = np.full(rows, self._begin)
+        active, words = np.ones(rows, dtype=np.bool_), np.ones(rows, dtype=np.int64)
+        steps: list[Chosen] = []
         for _ in range(max_tokens + 1):  # one more, to see whether it ends there
-            hidden, _ = model.decode(previous, fork, active)
-            log_probabilities = model.logits(hidden).float().log_softmax(-1)
-            probabilities = log_probabilities.exp()
-            first, second = probabilities.topk(2, dim=-1).values.unbind(-1)
-            token = log_probabilities.masked_fill(self._banned, -torch.inf).argmax(-1)
-            score = log_probabilities.gather(1, token[:, None])[:, 0]
-            entropy = -(probabilities * log_probabilities).sum(-1)
-            words += self._begins[token].long() if steps else 0
-            steps.append((token, hidden.float(), score, entropy, first - second))
+            chosen = step(previous)
+            previous = chosen.token
+            words += self._begins[previous] if steps else 0
+            steps.append(chosen)
             # One word more than is wanted shows that the last one is whole.
-            active = active & (token != end) & (words <= max_words)
-            previous = token
+            active &= (previous != self._end) & (words <= max_words)
             if not active.any():
                 break
-        tokens, hidden, score, entropy, margin = (torch.stack(parts, dim=1).cpu() for parts in zip(*steps, strict=True))
-        drafts = []
-        for row, said in enumerate(tokens.tolist()):
-            ended = end in said
-            ends = word_ends(said[: said.index(end)] if ended else said, self._tokenizer)
-            kept = [at for at in (ends if ended else ends[:-1])[:max_words] if at <= max_tokens]
-            part = slice(0, kept[-1] if kept else 0)
-            drafts.append(
-                Drafted(
-                    tokens=tuple(said[part]),
-                    word_ends=tuple(kept),
-                    complete=ended and kept == ends,
-                    hidden=hidden[row, part],
-                    log_probability=score[row, part],
-                    entropy=entropy[row, part],
-                    margin=margin[row, part],
-                )
-            )
-        return drafts
+        whole = Chosen(*(np.stack(parts, axis=1) for parts in zip(*steps, strict=True)))
+        return [self._cut(Chosen(*(part[row] for part in whole)), max_tokens, max_words) for row in range(rows)]
+
+    def _cut(self, said: Chosen, max_tokens: int, max_words: int) -> Drafted:
+        """The whole words of what one row said, [steps, ...] each; what follows its end has no meaning."""
+        tokens = said.token.tolist()
+        ended = self._end in tokens
+        ends = word_ends(tokens[: tokens.index(self._end)] if ended else tokens, self._tokenizer)
+        kept = [at for at in (ends if ended else ends[:-1])[:max_words] if at <= max_tokens]
+        part = slice(0, kept[-1] if kept else 0)
+        return Drafted(
+            tokens=tuple(tokens[part]),
+            word_ends=tuple(kept),
+            complete=ended and kept == ends,
+            hidden=said.hidden[part],
+            log_probability=said.log_probability[part],
+            entropy=said.entropy[part],
+            margin=said.margin[part],
+        )
 
 
 def begins_word(token: int, tokenizer: ChatTokenizer) -> bool:

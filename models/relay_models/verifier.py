@@ -3,64 +3,37 @@
 After RelayS2S (arXiv 2603.23346, "prefix verifier"): hidden states of the drafted tokens, gated by how sure the draft
 model was of each (entropy, log-probability, top-2 margin) and how sure the recogniser is of what was said, pooled by
 one query. Beside the commit logit a second head says how many words to keep. What the logit means is calibrated on
-held-out drafts, and the threshold is chosen there; both are stored with the weights.
+held-out drafts, and the threshold is chosen there; both are stored with the weights. `host_verifier.py` is the same
+network without torch, and judges.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from relay_models.drafting import MAX_TOKENS, MAX_WORDS, Drafted
-from relay_models.loading import WeightsError, read_config
+from relay_models.drafting import Drafted
+from relay_models.host_verifier import SCALARS, VerifierConfig, scalars_of
+from relay_models.loading import read_config
 from relay_models.state import valid_positions
 from relay_models.stored import load_weights, read_tensors, save_model
 
-MODEL_TYPE = "relay_verifier"
-SCALARS = 4
-"""A token's entropy, log-probability and margin, and the recogniser's confidence, the same for all tokens."""
-
-
-@dataclass(frozen=True, slots=True)
-class VerifierConfig:
-    """Sizes, and how the commit logit is read.
-
-    Attributes:
-        hidden_size: Width of the draft model's states.
-        size: Width inside.
-        max_tokens: Longest draft.
-        max_words: Most words that it can keep.
-        scale, shift: Calibration (Platt 1999): the probability is sigmoid(scale * logit + shift).
-        threshold: Smallest probability at which words are spoken.
-    """
-
-    hidden_size: int = 384
-    size: int = 128
-    max_tokens: int = MAX_TOKENS
-    max_words: int = MAX_WORDS
-    scale: float = 1.0
-    shift: float = 0.0
-    threshold: float = 0.5
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> VerifierConfig:
-        """Reads the JSON form. Raises WeightsError when it does not describe a verifier."""
-        if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
-            raise WeightsError(f"config.json is of a {values['model_type']!r} model, not of a {MODEL_TYPE!r} one")
-        try:
-            return cls(**{item.name: values[item.name] for item in fields(cls)})
-        except (KeyError, TypeError) as error:
-            raise WeightsError(f"config.json is not that of a verifier ({error!r})") from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON form."""
-        return {"model_type": MODEL_TYPE, **asdict(self)}
+__all__ = [
+    "DraftBatch",
+    "Verifier",
+    "VerifierConfig",
+    "count_loss",
+    "focal_loss",
+    "load_verifier",
+    "save_verifier",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,32 +63,17 @@ class DraftBatch:
             raise ValueError("an empty draft cannot be judged")
         width = max(len(draft.tokens) for draft in drafts)
 
-        def padded(x: Tensor) -> Tensor:
-            return functional.pad(x, (0, 0, 0, width - len(x)))
+        def padded(x: NDArray[np.float32]) -> Tensor:
+            return functional.pad(torch.from_numpy(x), (0, 0, 0, width - len(x)))
 
-        scalars = [
-            torch.cat((draft.scalars, torch.full((len(draft.tokens), 1), confidence)), dim=1)
-            for draft, confidence in zip(drafts, confidences, strict=True)
-        ]
         return cls(
             hidden=torch.stack([padded(draft.hidden) for draft in drafts]),
-            scalars=torch.stack([padded(each) for each in scalars]),
+            scalars=torch.stack(
+                [padded(scalars_of(draft, sure)) for draft, sure in zip(drafts, confidences, strict=True)]
+            ),
             counts=torch.tensor([len(draft.tokens) for draft in drafts]),
             words=torch.tensor([len(draft.word_ends) for draft in drafts]),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What the verifier thinks of one draft.
-
-    Attributes:
-        probability: That its words are good, calibrated.
-        words: How many of them may be spoken; 0 when the probability is below the threshold.
-    """
-
-    probability: float
-    words: int
 
 
 class Verifier(nn.Module):
@@ -164,24 +122,6 @@ class Verifier(nn.Module):
         numbers = torch.arange(self.config.max_words + 1, device=x.device)
         counts = self.count(pooled).masked_fill(numbers > batch.words[:, None], -torch.inf)
         return self.commit(pooled)[:, 0], counts
-
-    @torch.no_grad()
-    def judge(self, drafts: Sequence[Drafted], confidences: Sequence[float]) -> list[Judgement]:
-        """Whether each draft's words may be spoken, and how many; for `confidences` see `DraftBatch.join`.
-
-        An empty draft is not spoken. Raises ValueError when the two lists differ in length.
-        """
-        config = self.config
-        judged = [Judgement(0.0, 0)] * len(drafts)
-        pairs = list(zip(drafts, confidences, strict=True))
-        places = [place for place, (draft, _) in enumerate(pairs) if draft.tokens]
-        if not places:
-            return judged
-        logits, counts = self(DraftBatch.join([drafts[p] for p in places], [confidences[p] for p in places]))
-        probabilities = torch.sigmoid(config.scale * logits + config.shift).tolist()
-        for place, probability, words in zip(places, probabilities, counts.argmax(-1).tolist(), strict=True):
-            judged[place] = Judgement(probability, words if probability >= config.threshold else 0)
-        return judged
 
 
 def focal_loss(

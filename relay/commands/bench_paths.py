@@ -31,7 +31,7 @@ def runnable(asked: Sequence[Path_], models_dir: Path | None) -> tuple[tuple[Pat
     for path in dict.fromkeys(asked or ALL):
         try:
             if path != "cascade":
-                fast.check(path, models_dir)
+                fast.check(path, models_dir, "auto")
         except (WeightsError, EngineUnavailable) as error:
             if asked:
                 raise UsageError(str(error)) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +53,12 @@ async def bench_relay(options: RelayQualityOptions) -> int:
     require("relay_benchmarks", "bench")
     check_writable(options.json)
     try:
-        folders = fast.check("relay", options.models_dir)
-    except (WeightsError, EngineUnavailable) as error:
+        folders = fast.folders("relay", options.models_dir)
+    except WeightsError as error:
         message = str(error).replace("--path relay", "--part relay").removesuffix("; use --path cascade")
-        raise UsageError(message.removesuffix(", or use --path cascade")) from error
+        raise UsageError(message) from error
+    if importlib.util.find_spec("torch") is None:
+        raise EngineUnavailable("--part relay needs torch: pip install 'relay-dialogue[gpu]'")
     from relay_benchmarks import relay_quality
     from relay_benchmarks.latency import machine
 

@@ -10,18 +10,56 @@ import numpy as np
 import numpy.typing as npt
 
 from relay.engine.learned_ears import Counts, Decoding, Encoded, Floats, LearnedEars, choose_right, make_decoder, sound
-from relay.errors import EngineUnavailable, WeightsError
+from relay.engine.onnx_graph import TYPES, open_graph
+from relay.errors import WeightsError
 from relay_models.ears_folder import EarsFolder, graph_name, load_pieces, load_transducer
 
 BATCH_ROWS = 8
-_TYPES: dict[str, type[np.generic]] = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
 _OWN_INPUTS = 3  # samples, counts, lengths; the rest is state
 
 State = list[npt.NDArray[Any]]
 
 
+class OnnxEncoder:
+    """Front end and encoder of a recogniser, from samples to frames; a stream's state is arrays [1, ...].
+
+    Args:
+        graph: An exported graph of one look-ahead.
+        threads: Threads of one step.
+
+    Raises:
+        EngineUnavailable: There is no onnxruntime.
+        WeightsError: The graph or its weights are missing or damaged.
+    """
+
+    def __init__(self, graph: Path, threads: int) -> None:
+        self._session = open_graph(graph, threads, of="this recogniser")
+        self._inputs = self._session.get_inputs()
+        self._has_ends = any(output.name == "ends" for output in self._session.get_outputs())
+
+    @property
+    def size(self) -> int:
+        """Width of its frames."""
+        return int(self._session.get_outputs()[0].shape[-1])
+
+    def fresh(self) -> State:
+        """State of a stream that has not begun, in the order of the graph's inputs."""
+        return [np.zeros((1, *i.shape[1:]), dtype=TYPES[i.type]) for i in self._inputs[_OWN_INPUTS:]]
+
+    def step(self, states: Sequence[State], pcm: Floats, counts: Counts, lengths: Counts) -> Encoded:
+        """A chunk of each stream, whose state is advanced; see `relay_models.ears_chunk.ChunkStep`."""
+        batch = states[0] if len(states) == 1 else [np.concatenate(parts) for parts in zip(*states, strict=True)]
+        feed = dict(zip((i.name for i in self._inputs), (pcm, counts, lengths, *batch), strict=True))
+        frames, valid, *rest = self._session.run(None, feed)
+        ends = rest.pop(0) if self._has_ends else None
+        for row, state in enumerate(states):
+            # Copied out of a batch, so that one stream's state does not keep its neighbours' alive.
+            state[:] = rest if len(states) == 1 else [array[row : row + 1].copy() for array in rest]
+        return Encoded(frames, valid, ends)
+
+
 class OnnxEarsRunner(LearnedEars[State]):
-    """The exported recogniser; a stream's state is arrays [1, ...] in the order of the graph's inputs.
+    """The exported recogniser.
 
     Args:
         folder: Model folder with graphs; None takes the shipped one.
@@ -43,14 +81,10 @@ class OnnxEarsRunner(LearnedEars[State]):
         super().__init__(folder, max_slots=max_slots, max_batch=max_batch)
         self._lookahead_ms = lookahead_ms
         self._threads = threads
-        self._session: Any = None
+        self._encoder: OnnxEncoder | None = None
 
     def load(self) -> None:
         """Opens the graph. Raises EngineUnavailable without onnxruntime, WeightsError, UsageError."""
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineUnavailable("this recogniser needs onnxruntime: pip install 'relay-dialogue[cpu]'") from error
         folder = self._open_folder()
         if not folder.rights:
             raise WeightsError(f"{folder.path.name} holds no exported graph; make one with `relay_models.ears_export`")
@@ -62,37 +96,20 @@ class OnnxEarsRunner(LearnedEars[State]):
             right=right,
             delay_frames=folder.delay_frames,
         )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        path = folder.path / graph_name(right)
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises classes of its own, one for each status
-            raise WeightsError(
-                f"{path.name} of {folder.path.name} cannot be opened: {' '.join(str(error).split())}"
-            ) from error
-        self._inputs = self._session.get_inputs()
-        self._has_ends = any(output.name == "ends" for output in self._session.get_outputs())
+        self._encoder = OnnxEncoder(folder.path / graph_name(right), self._threads)
 
     def _rights(self, folder: EarsFolder) -> tuple[int, ...]:
         return folder.rights
 
     def _fresh(self) -> State:
-        return [np.zeros((1, *i.shape[1:]), dtype=_TYPES[i.type]) for i in self._inputs[_OWN_INPUTS:]]
+        assert self._encoder is not None
+        return self._encoder.fresh()
 
     def _encode(self, states: Sequence[State], pcm: Floats, counts: Counts, lengths: Counts) -> Encoded:
-        batch = states[0] if len(states) == 1 else [np.concatenate(parts) for parts in zip(*states, strict=True)]
-        feed = dict(zip((i.name for i in self._inputs), (pcm, counts, lengths, *batch), strict=True))
-        frames, valid, *rest = self._session.run(None, feed)
-        ends = rest.pop(0) if self._has_ends else None
-        for row, state in enumerate(states):
-            # Copied out of a batch, so that one stream's state does not keep its neighbours' alive.
-            state[:] = rest if len(states) == 1 else [array[row : row + 1].copy() for array in rest]
-        return Encoded(frames, valid, ends)
+        assert self._encoder is not None
+        return self._encoder.step(states, pcm, counts, lengths)
 
     def unload(self) -> None:
         """Frees the session and all state."""
-        self._session = None
+        self._encoder = None
         self._slots.clear()

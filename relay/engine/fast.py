@@ -10,12 +10,18 @@ from typing import Literal
 
 from relay.engine import device as devices
 from relay.engine.draft import Draft, DraftEngine, Judgement, Verifier
-from relay.engine.draft_torch import EngineVerifier, TorchDraftRunner, TorchVerifierRunner
+from relay.engine.draft_onnx import OnnxDraftRunner
+from relay.engine.draft_torch import TorchDraftRunner
 from relay.engine.engine import Engine
+from relay.engine.learned_draft import LearnedDraft
+from relay.engine.verifier import EngineVerifier, VerifierRunner
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
+from relay_models.draft_config import DRAFT, LISTEN, RIGHT
+from relay_models.ears_folder import graph_name
 
 FastPathName = Literal["relay", "draft"]
+Device = Literal["auto", "cpu", "cuda"]
 _NEEDS = {"relay": ("draft", "verifier", "ears"), "draft": ("draft", "ears")}
 
 
@@ -49,17 +55,30 @@ def folders(path: FastPathName, models_dir: Path | None) -> dict[str, Path]:
     return found
 
 
-def check(path: FastPathName, models_dir: Path | None) -> dict[str, Path]:
-    """`folders`, where all else that a path needs is here too.
+def check(path: FastPathName, models_dir: Path | None, device: Device) -> dict[str, Path]:
+    """`folders`, where the models that a path needs can run here too.
 
     Raises:
         WeightsError: Weights are missing or damaged.
-        EngineUnavailable: torch is missing.
+        EngineUnavailable: The draft model has no graphs, or they are of no use on this device, and torch is missing.
     """
     found = folders(path, models_dir)
-    if importlib.util.find_spec("torch") is None:
-        raise EngineUnavailable(f"--path {path} needs torch: pip install 'relay-dialogue[gpu]', or use --path cascade")
+    _runs_as_graphs(found["ears"], found["draft"], devices.resolve(device))
     return found
+
+
+def _runs_as_graphs(ears: Path, draft: Path, device: Literal["cpu", "cuda"]) -> bool:
+    """Whether the draft model runs without torch. Raises EngineUnavailable where it needs torch, which is missing."""
+    graphs = (draft / LISTEN, draft / DRAFT, ears / graph_name(RIGHT))
+    if device == "cpu" and all(graph.exists() for graph in graphs):
+        return True
+    if importlib.util.find_spec("torch") is None:
+        missing = ", ".join(f"{graph.parent.name}/{graph.name}" for graph in graphs if not graph.exists())
+        raise EngineUnavailable(
+            f"the draft model has no graphs to run without torch ({missing}): export them with "
+            "`relay_models.draft_export`, or pip install 'relay-dialogue[gpu]', or use --path cascade"
+        )
+    return False
 
 
 class NoVerifier:
@@ -70,28 +89,39 @@ class NoVerifier:
         return Judgement(1.0, len(draft.words))
 
 
+def make_runner(
+    ears: Path, draft: Path, tokenizer: Path, device: Literal["cpu", "cuda"], *, max_slots: int
+) -> LearnedDraft:
+    """The draft model's runner: torch on a GPU; on the CPU its graphs, or torch where it has none.
+
+    Raises:
+        EngineUnavailable: There are no graphs, and no torch.
+    """
+    if _runs_as_graphs(ears, draft, device):
+        return OnnxDraftRunner(ears, draft, tokenizer, max_slots=max_slots)
+    return TorchDraftRunner(ears, draft, tokenizer, device=device, max_slots=max_slots)
+
+
 @contextlib.asynccontextmanager
 async def open_fast(
-    path: FastPathName, device: Literal["auto", "cpu", "cuda"], models_dir: Path | None, *, max_slots: int
+    path: FastPathName, device: Device, models_dir: Path | None, *, max_slots: int
 ) -> AsyncIterator[tuple[DraftEngine, Verifier]]:
     """Loads the draft model and its verifier for as long as the block runs.
 
     Raises:
         WeightsError: Weights are missing or damaged.
-        EngineUnavailable: torch is missing.
+        EngineUnavailable: What the models run in is missing.
     """
-    found = check(path, models_dir)
+    found = check(path, models_dir, device)
     try:
         tokenizer = loading.locate("brain") / "tokenizer.json"
     except loading.WeightsError as error:
         raise WeightsError(str(error)) from error
-    runner = TorchDraftRunner(
-        found["ears"], found["draft"], tokenizer, device=devices.resolve(device), max_slots=max_slots
-    )
+    runner = make_runner(found["ears"], found["draft"], tokenizer, devices.resolve(device), max_slots=max_slots)
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(runner, name="draft"))
         verifier: Verifier = NoVerifier()
         if path == "relay":
-            judge = TorchVerifierRunner(found["verifier"])
+            judge = VerifierRunner(found["verifier"])
             verifier = EngineVerifier(await stack.enter_async_context(Engine(judge, name="verifier")))
         yield engine, verifier

@@ -13,20 +13,21 @@ from relay.services import Fast
 from relay_models.draft import save_draft
 from relay_models.ears import save_ears
 from tests.drafters import ScriptedVerifier
-from tests.engine.test_draft_torch import EARS
 from tests.fakes import FakeBrain, FakeEars, FakeVoice
 from tests.models.draft.tiny_draft import TOKENIZER, draft_model
+from tests.models.ears.tiny import ears
 from tests.test_session import Stand
 from tests.test_session_relay import RELAY, drafts, paths, said
 
 
 def test_a_learned_draft_is_spoken_and_continued(tmp_path: Path) -> None:
-    model = draft_model(23, window=64, speech_size=EARS.config.encoder.size)
+    recogniser = ears()
+    model = draft_model(23, window=64, speech_size=recogniser.config.encoder.size)
     torch.nn.init.zeros_(
         model.adapter.outer.weight
     )  # what is heard does not count: the draft has words, whatever it is
     torch.nn.init.zeros_(model.adapter.outer.bias)
-    save_ears(EARS, tmp_path / "ears")
+    save_ears(recogniser, tmp_path / "ears")
     save_draft(model, tmp_path / "draft")
     TOKENIZER.save(tmp_path / "tokenizer.json")
     runner = TorchDraftRunner(tmp_path / "ears", tmp_path / "draft", tmp_path / "tokenizer.json", max_slots=2)

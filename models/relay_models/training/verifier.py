@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from relay_models.decoder import load_packed_decoder
 from relay_models.decoding import GreedyTransducer
 from relay_models.draft import DraftModel, Special, load_draft
-from relay_models.draft_stream import RIGHT
-from relay_models.drafting import Drafted, Drafter
+from relay_models.draft_stream import RIGHT, Drafter
+from relay_models.drafting import Drafted
 from relay_models.ears import Ears, load_ears
 from relay_models.loading import WEIGHTS_DIR
 from relay_models.state import StreamState, valid_positions

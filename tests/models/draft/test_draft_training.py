@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay_models.draft import RESERVED, DraftConfig, DraftModel, Special
-from relay_models.drafting import Drafter
+from relay_models.draft_stream import Drafter
 from relay_models.training.draft import Recipe, Run, Shards, loss_of, rate_at, train
 from relay_models.training.draft_batches import PADDING, Batches, Heard, hear, text_frames
 from relay_models.training.draft_data import write_shard

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay_models.drafting import Drafted
+from relay_models.host_verifier import HostVerifier, Judgement, load_host_verifier
 from relay_models.loading import WeightsError
 from relay_models.verifier import (
     DraftBatch,
@@ -41,30 +43,41 @@ def drafted(count: int, generator: torch.Generator, hidden_size: int = 10) -> Dr
         tokens=tuple(range(count)),
         word_ends=tuple(ends),
         complete=False,
-        hidden=torch.randn(count, hidden_size, generator=generator),
-        log_probability=-torch.rand(count, generator=generator),
-        entropy=3 * torch.rand(count, generator=generator),
-        margin=torch.rand(count, generator=generator),
+        hidden=torch.randn(count, hidden_size, generator=generator).numpy(),
+        log_probability=-torch.rand(count, generator=generator).numpy(),
+        entropy=3 * torch.rand(count, generator=generator).numpy(),
+        margin=torch.rand(count, generator=generator).numpy(),
     )
 
 
+def on_host(model: Verifier) -> HostVerifier:
+    return HostVerifier(model.config, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+
+
 MODEL = verifier()
+HOST = on_host(MODEL)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 15), st.floats(0, 1)), min_size=1, max_size=5), st.integers(0, 9))
-def test_a_draft_is_judged_alike_alone_and_among_others(shapes: list[tuple[int, float]], seed: int) -> None:
+def test_the_host_judges_alone_as_the_network_does_among_others(shapes: list[tuple[int, float]], seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     drafts = [drafted(count, generator) for count, _ in shapes]
     confidences = [confidence for _, confidence in shapes]
-    together = MODEL.judge(drafts, confidences)
-    for draft, confidence, judged in zip(drafts, confidences, together, strict=True):
-        (alone,) = MODEL.judge([draft], [confidence])
-        assert judged.words == alone.words
-        assert judged.probability == pytest.approx(alone.probability, abs=1e-5)
-        assert judged.words <= len(draft.word_ends)
+    said = [(draft, confidence) for draft, confidence in zip(drafts, confidences, strict=True) if draft.tokens]
+    if said:
+        with torch.no_grad():
+            logits, counts = MODEL(DraftBatch.join([draft for draft, _ in said], [sure for _, sure in said]))
+        for (draft, confidence), logit, numbers in zip(said, logits.tolist(), counts, strict=True):
+            alone, ours = HOST.logits(draft, confidence)
+            assert alone == pytest.approx(logit, abs=1e-4)
+            np.testing.assert_allclose(ours, numbers, atol=1e-4)
+            judged = HOST.judge(draft, confidence)
+            assert judged.probability == pytest.approx(1 / (1 + np.exp(-logit)), abs=1e-4)
+            assert judged.words <= len(draft.word_ends)
+    for draft, confidence in zip(drafts, confidences, strict=True):
         if not draft.tokens:
-            assert (judged.probability, judged.words) == (0.0, 0)
+            assert HOST.judge(draft, confidence) == Judgement(0.0, 0)
 
 
 def test_all_that_it_is_shown_counts() -> None:
@@ -78,34 +91,51 @@ def test_all_that_it_is_shown_counts() -> None:
         changed = dataclasses.replace(draft, **{name: getattr(draft, name) + 1})
         assert abs(logit(changed) - base) > 1e-4, name
     assert abs(logit(draft, 0.9) - base) > 1e-4
-    swapped = dataclasses.replace(draft, hidden=draft.hidden.flip(0))
+    swapped = dataclasses.replace(draft, hidden=draft.hidden[::-1].copy())
     assert abs(logit(swapped) - base) > 1e-4, "order counts"
 
 
 def test_the_threshold_and_the_calibration_decide() -> None:
     draft = drafted(5, torch.Generator().manual_seed(1))
-    (judged,) = MODEL.judge([draft], [0.7])
+    judged = HOST.judge(draft, 0.7)
     for threshold, speaks in ((judged.probability - 1e-4, True), (judged.probability + 1e-4, False)):
-        strict = verifier(dataclasses.replace(CONFIG, threshold=threshold))
-        (again,) = strict.judge([draft], [0.7])
+        again = on_host(verifier(dataclasses.replace(CONFIG, threshold=threshold))).judge(draft, 0.7)
         assert again.probability == pytest.approx(judged.probability)
         assert (again.words > 0) == (speaks and int(MODEL(DraftBatch.join([draft], [0.7]))[1].argmax()) > 0)
-    (shifted,) = verifier(dataclasses.replace(CONFIG, scale=0.0, shift=2.0)).judge([draft], [0.7])
+    shifted = on_host(verifier(dataclasses.replace(CONFIG, scale=0.0, shift=2.0))).judge(draft, 0.7)
     assert shifted.probability == pytest.approx(torch.sigmoid(torch.tensor(2.0)).item())
+    for shift in (-1e6, 1e6):  # neither overflows
+        extreme = on_host(verifier(dataclasses.replace(CONFIG, scale=0.0, shift=shift))).judge(draft, 0.7)
+        assert extreme.probability == pytest.approx(float(shift > 0))
+
+
+def test_an_empty_or_too_long_draft_is_no_batch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    with pytest.raises(ValueError, match="empty"):
+        DraftBatch.join([drafted(0, generator)], [0.5])
+    with pytest.raises(ValueError, match="16 tokens"):
+        HOST.judge(drafted(16, generator), 0.5)
 
 
 def test_the_default_is_smaller_than_a_megabyte(tmp_path: Path) -> None:
     model = Verifier(VerifierConfig()).eval()
     save_verifier(model, tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 1_000_000
-    again = load_verifier(tmp_path)
-    generator = torch.Generator().manual_seed(0)
-    drafts = [drafted(5, generator, 384)]
-    assert again.judge(drafts, [0.5]) == model.judge(drafts, [0.5])
+    draft = drafted(5, torch.Generator().manual_seed(0), 384)
+    assert load_host_verifier(tmp_path).judge(draft, 0.5) == on_host(model).judge(draft, 0.5)
+    assert on_host(load_verifier(tmp_path)).judge(draft, 0.5) == on_host(model).judge(draft, 0.5)
     config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"size": 128', '"size": 64'))
+    with pytest.raises(WeightsError, match="should be"):
+        load_host_verifier(tmp_path)
     config.write_text(config.read_text().replace('"relay_verifier"', '"relay_ears"'))
-    with pytest.raises(WeightsError, match="'relay_ears'"):
-        load_verifier(tmp_path)
+    for load in (load_verifier, load_host_verifier):
+        with pytest.raises(WeightsError, match="'relay_ears'"):
+            load(tmp_path)
+    config.write_text(config.read_text().replace('"relay_ears"', '"relay_verifier"'))
+    (tmp_path / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(WeightsError, match="cannot be read"):
+        load_host_verifier(tmp_path)
 
 
 def test_focal_loss_looks_at_what_is_hard() -> None:
@@ -127,7 +157,7 @@ def test_it_learns_to_tell_doubtful_words() -> None:
     generator = torch.Generator().manual_seed(0)
     drafts = [drafted(4 + index % 5, generator) for index in range(128)]
     good = torch.tensor([bool(draft.margin.mean() > 0.5) for draft in drafts])
-    words = torch.tensor([int((draft.margin[: len(draft.word_ends)] > 0.3).cumprod(0).sum()) for draft in drafts])
+    words = torch.tensor([int((draft.margin[: len(draft.word_ends)] > 0.3).cumprod().sum()) for draft in drafts])
     model = Verifier(CONFIG)
     batch = DraftBatch.join(drafts, [0.5] * len(drafts))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

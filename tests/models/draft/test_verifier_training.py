@@ -11,7 +11,8 @@ import torch
 
 from relay_models.decoder import Decoder, DecoderConfig
 from relay_models.draft import DraftModel, Special
-from relay_models.drafting import Drafted, Drafter
+from relay_models.draft_stream import Drafter
+from relay_models.drafting import Drafted
 from relay_models.training.draft_batches import hear
 from relay_models.training.draft_data import Turn, write_shard
 from relay_models.training.rating import (
@@ -91,7 +92,9 @@ def drafted(tokens: list[int], hidden: torch.Tensor | None = None) -> Drafted:
     count = len(tokens)
     zeros = torch.zeros(count)
     states = torch.zeros(count, 10) if hidden is None else hidden
-    return Drafted(tuple(tokens), tuple(range(1, count + 1)), False, states, zeros, zeros, zeros)
+    return Drafted(
+        tuple(tokens), tuple(range(1, count + 1)), False, states.numpy(), zeros.numpy(), zeros.numpy(), zeros.numpy()
+    )
 
 
 def test_good_words_end_where_regret_begins() -> None:

@@ -1,0 +1,95 @@
+"""Sizes, tokens and files of the duplex draft model. No torch: every runner uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from relay_models.decoder_config import DecoderConfig
+from relay_models.framing import FRAME_MS
+from relay_models.loading import WeightsError
+
+MODEL_TYPE = "relay_draft"
+SPEECH_FRAMES = 2
+"""Encoder frames of one frame of the draft model."""
+DRAFT_FRAME_MS = SPEECH_FRAMES * FRAME_MS
+RIGHT = SPEECH_FRAMES - 1
+"""Look-ahead of the encoder: the two encoder frames of a frame see each other, which costs no time."""
+PAST_FRAMES = 1
+"""Encoder frames before its own that a frame hears."""
+
+
+RESERVED = 8
+"""Ids behind those of the text: the special tokens', and some that are not used, so that products stay aligned."""
+
+
+class Special(IntEnum):
+    """Tokens beside those of the text, numbered from `DraftConfig.text_tokens` on."""
+
+    SIL = 0
+    """Nothing is said."""
+    BOS = 1
+    """A turn begins; its text follows."""
+    EOS = 2
+    """The text of a turn, or of a backchannel, is complete."""
+    BOC = 3
+    """A backchannel begins."""
+    STP = 4
+    """The turn is broken off: the user has begun to speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftConfig:
+    """Sizes.
+
+    Attributes:
+        decoder: Of the language model; its vocabulary ends with `RESERVED` ids for special tokens.
+        speech_size: Width of the encoder's frames.
+        window: Entries that attention reaches back over, itself included.
+    """
+
+    decoder: DecoderConfig = field(
+        default_factory=lambda: DecoderConfig(vocab_size=8192 + RESERVED, num_hidden_layers=6)
+    )
+    speech_size: int = 256
+    window: int = 256
+
+    @property
+    def text_tokens(self) -> int:
+        """Number of tokens of text; the special ones follow."""
+        return self.decoder.vocab_size - RESERVED
+
+    def token(self, special: Special) -> int:
+        """Id of a special token."""
+        return self.text_tokens + special
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DraftConfig:
+        """Reads the JSON form. Raises WeightsError when it does not describe a draft model."""
+        if values.get("model_type", MODEL_TYPE) != MODEL_TYPE:
+            raise WeightsError(f"config.json is of a {values['model_type']!r} model, not of a {MODEL_TYPE!r} one")
+        try:
+            decoder = DecoderConfig.from_dict(values["decoder"])
+            return cls(decoder, int(values["speech_size"]), int(values["window"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise WeightsError(f"config.json is not that of a draft model ({error!r})") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON form."""
+        return {"model_type": MODEL_TYPE, **asdict(self)}
+
+
+LISTEN, DRAFT = "listen.onnx", "draft.onnx"
+"""Graphs of an exported folder: a frame that is heard, and an entry of a fork."""
+
+
+def keys_name(layer: int) -> str:
+    """A layer's ring of keys, in state and in graphs."""
+    return f"draft.{layer}.keys"
+
+
+def values_name(layer: int) -> str:
+    """A layer's ring of values."""
+    return f"draft.{layer}.values"
