@@ -8,9 +8,10 @@ middle; some are interrupted while the answer plays.
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from relay.audio import VOICE_RATE_HZ, Int16Array, samples_in
 from relay.client.dialogue import Dialogue, Reply, until_first
 from relay.client.duplex import ROOM_NOISE_DBFS, PacedCard, Room, Script
 from relay.client.playout import PlayoutClock
-from relay.client.realtime import connect
+from relay.client.realtime import Client, connect
 from relay.client.timing import AUDIBLE_DBFS, first_audible, onset_of
 from relay_benchmarks.corpus import Utterance, interruptions, utterances
 from relay_benchmarks.summary import MISS_AFTER_MS, TurnResult, summarise
@@ -95,21 +96,47 @@ async def measure(
 
     for at in range(0, len(planned), TURNS_PER_SESSION):
         async with connect(url, api_key=api_key) as client:
-            playout = PlayoutClock(prebuffer_ms=PREBUFFER_MS)
-            dialogue = Dialogue(client, playout)
-            await dialogue.start()
-            session = _Session(dialogue, playout, Script(Room(seed + at)))
-            session.card = PacedCard(
-                session.script,
-                playout,
-                client.append,
-                report=dialogue.report,
-                on_block=session.on_block,
-                block_ms=BLOCK_MS,
-            )
-            turns = planned[at : at + TURNS_PER_SESSION]
-            await until_first(dialogue.run(), session.card.run(), session.run(turns, add))
+            await hold(client, planned[at : at + TURNS_PER_SESSION], add, seed=seed + at)
     return results
+
+
+async def hold(
+    client: Client,
+    turns: Iterable[PlannedTurn],
+    add: Callable[[TurnResult], None],
+    *,
+    seed: int,
+    block_ms: int = BLOCK_MS,
+) -> PacedCard:
+    """Holds one dialogue in a session that is open.
+
+    Args:
+        client: The session.
+        turns: What is said; the next is asked for when the one before has been answered and played.
+        add: Called with every result.
+        seed: Of the room noise.
+        block_ms: How much audio the client sends at once.
+
+    Returns:
+        The clock it was held on, which knows how late this client itself has been.
+
+    Raises:
+        ConnectionFailed: The server was lost.
+    """
+    playout = PlayoutClock(prebuffer_ms=PREBUFFER_MS)
+    dialogue = Dialogue(client, playout)
+    await dialogue.start()
+    session = _Session(dialogue, playout, Script(Room(seed)))
+    session.card = PacedCard(
+        session.script,
+        playout,
+        client.append,
+        report=dialogue.report,
+        on_block=session.on_block,
+        block_ms=block_ms,
+    )
+    await until_first(dialogue.run(), session.card.run(), session.run(turns, add))
+    return session.card
 
 
 class _Session:
@@ -136,7 +163,7 @@ class _Session:
                         break
         self.dialogue.touch()
 
-    async def run(self, turns: Sequence[PlannedTurn], add: Callable[[TurnResult], None]) -> None:
+    async def run(self, turns: Iterable[PlannedTurn], add: Callable[[TurnResult], None]) -> None:
         """Says every turn and hands over what came of it."""
         for turn in turns:
             await self.until_position(self.script.position + samples_in(turn.gap_ms, VOICE_RATE_HZ))
@@ -195,11 +222,14 @@ class _Session:
             takeovers=int(bool(in_pause)),
             cut_ins=len(early) - len(in_pause),
             stop_ms=None if interrupted is None else self.stop_ms(said, interrupted),
+            ended_s=round(self.card.started_s + said.end / VOICE_RATE_HZ, 4),
         )
         if answer is None:
             return result
         first_played = self.audible[answer.response_id]
         onset = onset_of(answer, self.card, speech_end=said.end, first_played=first_played)
+        spans = self.playout.spans(answer.response_id)
+        gaps = [after.position - before.position - before.samples for before, after in itertools.pairwise(spans)]
         return replace(
             result,
             reply=answer.text,
@@ -207,7 +237,9 @@ class _Session:
             onset_ms=round(onset.onset_ms, 2),
             stages_ms={name: round(ms, 2) for name, ms in onset.stages_ms.items()},
             unaccounted_ms=round(onset.unaccounted_ms, 2),
-            underruns=max(0, len(self.playout.spans(answer.response_id)) - 1),
+            underruns=len(gaps),
+            played_ms=_ms(sum(span.samples for span in spans)),
+            gaps_ms=[_ms(gap) for gap in gaps],
         )
 
     def stop_ms(self, said: _Said, reply: Reply) -> float | None:
@@ -216,7 +248,11 @@ class _Session:
         end = last.position + last.samples - 1
         begin = said.start + said.utterance.speech_start
         whole = reply.status == "completed" and self.playout.played_samples(reply.response_id) >= reply.audio_samples
-        return None if whole or end < begin else round((end - begin) * 1000 / VOICE_RATE_HZ, 2)
+        return None if whole or end < begin else _ms(end - begin)
+
+
+def _ms(samples: int) -> float:
+    return round(samples * 1000 / VOICE_RATE_HZ, 2)
 
 
 @dataclass(slots=True)

@@ -33,6 +33,9 @@ class TurnResult:
         cut_ins: Replies that became audible while the user was speaking, outside pauses.
         stop_ms: For an interruption that met a reply: its first speech sample to the last sample of that reply.
         underruns: Gaps in the answer's playback.
+        ended_s: When the last speech sample was said, on the event loop's clock, which a machine's processes share.
+        played_ms: How much of the answer was played.
+        gaps_ms: Length of every gap in its playback.
     """
 
     kind: Literal["plain", "paused", "interruption"]
@@ -48,6 +51,9 @@ class TurnResult:
     cut_ins: int = 0
     stop_ms: float | None = None
     underruns: int = 0
+    ended_s: float = 0.0
+    played_ms: float = 0.0
+    gaps_ms: list[float] = field(default_factory=list)
 
 
 def distribution(values_ms: Sequence[float]) -> dict[str, float | None]:
