@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from relay.brains import Brain
 from relay.config import ServerConfig
+from relay.engine.brain import BrainInput, BrainOutput
 from relay.engine.device import resolve
+from relay.engine.engine import Steps
 
 
-def make(config: ServerConfig) -> Brain:
-    """The language model server at `llm_url`, or the embedded model when there is none."""
+def make(config: ServerConfig, engine: Steps[BrainInput, BrainOutput] | None = None) -> Brain:
+    """The language model server at `llm_url`, or the embedded model when there is none.
+
+    Args:
+        config: The server's settings.
+        engine: Where the embedded model runs already; None: it is loaded here.
+    """
     if config.llm_url is not None:
         from relay.brains.openai_chat import OpenAIChatBrain
 
         return OpenAIChatBrain(config.llm_url, model=config.llm_model, api_key=config.llm_api_key)
     from relay.brains.embedded import EmbeddedBrain
 
+    if engine is not None:
+        return EmbeddedBrain(engine=engine)
     return EmbeddedBrain(device=resolve(config.device))

@@ -150,12 +150,15 @@ def _print(report: Mapping[str, Any]) -> None:
         table.add_row(
             *(str(one["callers"]), str(one["turns"]), str(one["missed_turns"])),
             *(_ms(onset[name]) for name in ("p50", "p95", "p99", "p99.9")),
-            f"{playout['missed']} of {playout['deadlines']}",
+            f"{playout['missed']}/{playout['deadlines']}",
             _ms(one["server_cpu_cores"], ".2f"),
             _ms(one["server_rss_mb"]),
             _ms(one["callers_late_ms"]["max"]),
         )
     console.print(table)
+    console.print(
+        "onset in ms; gaps: playout deadlines missed, of all; late: the most that a caller itself was late, ms"
+    )
     capacity = report["capacity"]
     console.print(f"{capacity['callers_within']} callers within the limit: {capacity['basis']} ({capacity['ended']})")
     failures = [failure for one in report["levels"] for failure in one["failures"]]
