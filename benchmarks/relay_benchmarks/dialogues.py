@@ -23,7 +23,7 @@ import psutil
 from relay.errors import ConnectionFailed
 from relay_benchmarks.callers import BLOCK_MS, Held, Job, Knocked
 from relay_benchmarks.sessions import server_process
-from relay_benchmarks.summary import MISS_AFTER_MS, TurnResult
+from relay_benchmarks.summary import MISS_AFTER_MS, TurnResult, stages_at
 
 PERCENTILES = (50, 95, 99, 99.9)
 CALLERS_PER_PROCESS = 32
@@ -101,6 +101,7 @@ def summary(turns: Sequence[TurnResult]) -> dict[str, Any]:
         "missed_turns": sum(turn.onset_ms is None for turn in turns),
         "failed_replies": sum(turn.status == "failed" for turn in turns),
         "onset_ms": percentiles(onsets_ms(turns)),
+        "stages_at_ms": {f"p{percent}": stages_at(turns, percent) for percent in (50, 95)},
         "endpointing_ms": round(math.fsum(endpointing) / len(endpointing), 1) if endpointing else None,
         "playout": {
             "deadlines": len(late),

@@ -138,10 +138,10 @@ def _print(report: Mapping[str, Any]) -> None:
         "P95",
         "P99",
         "P99.9",
-        "playout missed",
+        "gaps",
         "cores",
         "MB",
-        "callers late",
+        "late",
     )
     for name in names:
         table.add_column(name, justify="right")
@@ -159,6 +159,9 @@ def _print(report: Mapping[str, Any]) -> None:
     console.print(
         "onset in ms; gaps: playout deadlines missed, of all; late: the most that a caller itself was late, ms"
     )
+    worst = report["levels"][-1]
+    parts = ", ".join(f"{name} {ms:.0f}" for name, ms in worst["stages_at_ms"].get("p95", {}).items() if ms)
+    console.print(f"the P95 of {worst['callers']} callers is made of, ms: {parts or 'nothing that was answered'}")
     capacity = report["capacity"]
     console.print(f"{capacity['callers_within']} callers within the limit: {capacity['basis']} ({capacity['ended']})")
     failures = [failure for one in report["levels"] for failure in one["failures"]]

@@ -83,7 +83,7 @@ class RelayServer:
                 self._seats = SharedSeats(self._link)
             self._services = models.services
             self.metrics.denoiser_delay.set(models.denoiser_delay_s)
-            context = self._tls()
+            context = tls_context(config)
             address = (config.host, config.port) if self._listener is None else ()
             try:
                 self._server = await serve_websocket(
@@ -115,16 +115,6 @@ class RelayServer:
     async def __aexit__(self, *exc: object) -> None:
         """Says goodbye to every client (close code 1001) and frees the models."""
         await self._stack.aclose()
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self.config.tls_cert is None or self.config.tls_key is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.config.tls_cert, self.config.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"cannot load --tls-cert and --tls-key: {error}") from error
-        return context
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
@@ -236,6 +226,18 @@ def url_of(config: ServerConfig, port: int) -> str:
     """Where a server with these settings is reached."""
     host = f"[{config.host}]" if ":" in config.host else config.host
     return f"{'https' if config.tls_cert else 'http'}://{host}:{port}"
+
+
+def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """The certificate and key of the settings; None where there are none. Raises ConfigError when they do not load."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot load --tls-cert and --tls-key: {error}") from error
+    return context
 
 
 def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:

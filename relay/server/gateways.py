@@ -28,7 +28,7 @@ from relay.engine.remote_wire import Welcome
 from relay.errors import ConfigError, EngineUnavailable
 from relay.metrics import Metrics
 from relay.server.admission import SeatEngine, Seats
-from relay.server.app import url_of
+from relay.server.app import tls_context, url_of
 from relay.server.gateway import GatewayJob, pack_job
 from relay.server.models import Models, load
 
@@ -51,7 +51,7 @@ async def serve_with_gateways(
         on_ready: Gets the URL once all gateways take callers.
 
     Raises:
-        ConfigError: The port is taken.
+        ConfigError: The port is taken, the certificate does not load, or this system cannot do it.
         EngineUnavailable, WeightsError: A model cannot run here, or a gateway did not start.
     """
     stop = asyncio.Event()
@@ -70,12 +70,10 @@ class Gateways:
 
     Attributes:
         url: Where the server is reached.
-        processes: The gateways that run now.
     """
 
     def __init__(self, config: ServerConfig, environ: Mapping[str, str]) -> None:
         self.url = ""
-        self.processes: set[asyncio.subprocess.Process] = set()
         self._config = config
         self._environ = dict(environ)
         self._ready = 0
@@ -85,6 +83,9 @@ class Gateways:
 
     async def __aenter__(self) -> Gateways:
         """Loads the models, opens the port, and starts the gateways; raises as `serve_with_gateways`."""
+        if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
+            raise ConfigError("--gateways needs Unix sockets, which this system has not; leave it out")
+        tls_context(self._config)  # what is wrong with it is said once, before anything is loaded
         async with contextlib.AsyncExitStack() as stack:
             models = await load(self._config, Metrics(), stack)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-")))  # mode 0700
@@ -145,30 +146,36 @@ class Gateways:
             await asyncio.gather(*keepers, return_exceptions=True)
 
     async def _keep(self, job: GatewayJob) -> None:
+        """Runs one gateway, and another when it ends; if that is before all were ready, the server does not start."""
         while True:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "relay.server.gateway"),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL,
-                env=self._environ | {"PROMETHEUS_MULTIPROC_DIR": str(job.metrics_dir)},
-                pass_fds=(job.listener_fd,),
-                start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
-            )
-            self.processes.add(process)
             try:
-                assert process.stdin is not None
-                process.stdin.write(pack_job(job))
-                status = await process.wait()
-            finally:
-                await asyncio.shield(_stop(process))
-                self.processes.discard(process)
-                mark_process_dead(process.pid, str(job.metrics_dir))  # type: ignore[no-untyped-call]
+                status: object = await self._one(job)
+            except OSError as error:
+                status = error.strerror or error
             if not self._started:
                 self._failed = True
                 self._changed.set()
                 return
-            log.error("a gateway ended with status %d; its sessions are lost, and another takes its place", status)
+            log.error("a gateway ended (%s); its sessions are lost, and another takes its place", status)
             await asyncio.sleep(RESTART_DELAY_S)
+
+    async def _one(self, job: GatewayJob) -> int:
+        """Runs a gateway to its end; returns its exit status."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay.server.gateway"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            env=self._environ | {"PROMETHEUS_MULTIPROC_DIR": str(job.metrics_dir)},
+            pass_fds=(job.listener_fd,),
+            start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
+        )
+        try:
+            assert process.stdin is not None
+            process.stdin.write(pack_job(job))
+            return await process.wait()
+        finally:
+            await asyncio.shield(_stop(process))
+            mark_process_dead(process.pid, str(job.metrics_dir))  # type: ignore[no-untyped-call]
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
