@@ -96,6 +96,13 @@ SERVE_FLAGS = (
         type=_switch,
         negation="no-speculation",
     ),
+    ServeFlag(
+        "gateways",
+        "processes for sockets and sessions, before one that runs the models; 0: one for all",
+        "N",
+        int,
+        default=0,
+    ),
     ServeFlag("record", "folder to record sessions into", "DIR", Path),
     ServeFlag(
         "noise-suppression", "DPDFNet ONNX file, for sessions that ask for noise reduction; default: none", "FILE", Path
@@ -217,7 +224,16 @@ def _serve(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     config = ServerConfig(**settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("websockets").setLevel(logging.WARNING)  # one line a connection is the session's to write
-    asyncio.run(serve(config, lambda url: print(f"ready {url}", flush=True)))
+
+    def on_ready(url: str) -> None:
+        print(f"ready {url}", flush=True)
+
+    if config.gateways:
+        from relay.server.gateways import serve_with_gateways
+
+        asyncio.run(serve_with_gateways(config, environ, on_ready))
+    else:
+        asyncio.run(serve(config, on_ready))
     return 0
 
 

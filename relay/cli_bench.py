@@ -108,24 +108,70 @@ def _bench_turns(options: argparse.Namespace, environ: Mapping[str, str]) -> int
 
 
 def _add_bench_sessions(suites: Commands[Parser]) -> None:
-    sessions = add_command(suites, "sessions", "measure what sessions cost the server", _bench_sessions)
+    summary = "measure what sessions cost the server, or how many dialogues it holds in time"
+    sessions = add_command(suites, "sessions", summary, _bench_sessions)
     sessions.add_argument("--quiet", type=positive, default=50, metavar="N", help="quiet callers; default 50")
-    sessions.add_argument("--seconds", type=float, default=20.0, help="how long they are measured; default 20")
     sessions.add_argument("--churn", type=positive, default=1000, metavar="N", help="opened and closed; default 1000")
+    sessions.add_argument(
+        "--seconds", type=float, help="how long to measure; default 20, and 60 for each level of --callers"
+    )
     sessions.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+    whole = sessions.add_argument_group("whole dialogues, instead of quiet callers")
+    whole.add_argument(
+        "--callers",
+        type=positive,
+        nargs="*",
+        metavar="N",
+        help="hold so many dialogues at once, rising until the onset passes the limit; without a number 1, 2, 4 ...",
+    )
+    whole.add_argument("--limit-ms", type=float, default=350.0, metavar="N", help="of the onset's P95; default 350")
+    whole.add_argument("--silence-ms", type=positive, metavar="N", help="pause that ends a turn; default: the server's")
+    whole.add_argument(
+        "--knocks", type=int, default=100, metavar="N", help="callers too many, at a full server; default 100"
+    )
+    whole.add_argument("--processes", type=positive, metavar="N", help="most processes of callers; default: by number")
+    whole.add_argument("--path", choices=PATHS, default="cascade", help="how replies are made; default cascade")
+    whole.add_argument("--seed", type=int, default=0, help="of what is said; default 0")
+    whole.add_argument("--plot", type=Path, metavar="FILE.png", help="draw onset and playout here")
 
 
 def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.callers is not None:
+        return _bench_dialogues(options, environ)
     from relay.commands.bench_sessions import SessionsOptions, bench_sessions
 
+    if options.plot is not None:
+        raise UsageError("--plot draws whole dialogues; give --callers too")
     asked = SessionsOptions(
         quiet=options.quiet,
-        seconds=options.seconds,
+        seconds=options.seconds or 20.0,
         churn=options.churn,
         json=options.json,
         server_environ=own_server(environ),
     )
     return asyncio.run(bench_sessions(asked))
+
+
+def _bench_dialogues(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_dialogues import DialoguesOptions, bench_dialogues
+
+    if options.seconds is not None and options.seconds < 5:
+        raise UsageError("--seconds must be at least 5 with --callers: a turn takes as long")
+    asked = DialoguesOptions(
+        callers=tuple(options.callers),
+        seconds=options.seconds or 60.0,
+        limit_ms=options.limit_ms,
+        silence_ms=options.silence_ms,
+        knocks=max(0, options.knocks),
+        processes=options.processes,
+        path=options.path,
+        seed=options.seed,
+        json=options.json,
+        plot=options.plot,
+        server_environ=own_server(environ),
+        models_dir=models_dir(environ),
+    )
+    return asyncio.run(bench_dialogues(asked))
 
 
 def _add_bench_quality(suites: Commands[Parser]) -> None:

@@ -57,6 +57,7 @@ class ServerConfig:
             says at once, where the verifier agrees; `draft` lets the draft model answer alone.
         speculate: Whether replies are prepared while the end of a turn is only likely; None: with the embedded model,
             but not with a server at `llm_url`, where tokens that come to nothing may cost money.
+        gateways: Processes that hold sockets and sessions, before one that runs the models; 0: one process for all.
         record_dir: Where sessions are recorded; None: nowhere.
         noise_suppression: DPDFNet ONNX file for the sessions that ask for noise reduction; None: they go without.
         limits: See `Limits`.
@@ -79,6 +80,7 @@ class ServerConfig:
     voice: str = "auto"
     path: Path_ = "cascade"
     speculate: bool | None = None
+    gateways: int = 0
     record_dir: Path | None = None
     noise_suppression: Path | None = None
     limits: Limits = field(default_factory=Limits)
@@ -95,6 +97,10 @@ class ServerConfig:
             raise ConfigError("--llm-model needs --llm-url; without a URL the embedded model answers")
         if self.max_sessions is not None and self.max_sessions < 1:
             raise ConfigError("--max-sessions must be at least 1")
+        if not 0 <= self.gateways <= 64:
+            raise ConfigError("--gateways must be 0 to 64; a core of its own for each is plenty")
+        if self.gateways and self.path != "cascade":
+            raise ConfigError(f"--gateways works with --path cascade only so far; leave it out, or --path {self.path}")
         if self.lookahead_ms is not None and self.lookahead_ms < 0:
             raise ConfigError("--lookahead-ms must be at least 0")
         if self.brain_delay_ms < 0:

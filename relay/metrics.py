@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 STAGES = ("endpointing", "ears", "draft", "verify", "llm_first", "voice_first")
 
@@ -53,13 +55,21 @@ class StageClock:
 
 
 class Metrics:
-    """The server's counters, in a registry of its own so that two servers can live in one process."""
+    """The server's counters, in a registry of its own so that two servers can live in one process.
 
-    def __init__(self) -> None:
+    Args:
+        shared_dir: Folder in which all processes of one server keep theirs (prometheus_client's multiprocess mode);
+            `exposition` then adds them up. None: this process is all there is.
+    """
+
+    def __init__(self, shared_dir: Path | None = None) -> None:
+        self._shared_dir = shared_dir
         self.registry = CollectorRegistry()
         buckets = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0, 10.0)
-        self.tasks = Gauge("relay_tasks", "asyncio tasks alive now.", registry=self.registry)
-        self.sessions = Gauge("relay_sessions", "Sessions open now.", registry=self.registry)
+        self.tasks = Gauge("relay_tasks", "asyncio tasks alive.", registry=self.registry, multiprocess_mode="livesum")
+        self.sessions = Gauge(
+            "relay_sessions", "Sessions open now.", registry=self.registry, multiprocess_mode="livesum"
+        )
         self.sessions_total = Counter("relay_sessions_opened", "Sessions opened.", registry=self.registry)
         self.refused = Counter("relay_refused", "Connections refused.", ["reason"], registry=self.registry)
         self.errors = Counter("relay_errors", "Errors shown to clients.", ["code"], registry=self.registry)
@@ -84,6 +94,7 @@ class Metrics:
             "relay_noise_suppression_delay_seconds",
             "By how much partial transcripts are later where a session asks for noise reduction; 0 without a model.",
             registry=self.registry,
+            multiprocess_mode="livemax",
         )
         self.onset = Histogram(
             "relay_onset_seconds",
@@ -103,4 +114,8 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """All counters in Prometheus' text format."""
-        return generate_latest(self.registry)
+        if self._shared_dir is None:
+            return generate_latest(self.registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, path=str(self._shared_dir))  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

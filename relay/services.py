@@ -10,7 +10,7 @@ from relay.brains import Brain
 from relay.config import Limits
 from relay.engine.draft import DraftEngine, Verifier
 from relay.engine.ears import EarsInput, EarsOutput
-from relay.engine.engine import Engine
+from relay.engine.engine import Steps
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.metrics import Metrics
 
@@ -47,12 +47,12 @@ class Services:
         fast: The fast path; None: every reply is the brain's.
     """
 
-    ears: Engine[EarsInput, EarsOutput]
-    voice: Engine[VoiceInput, VoiceOutput]
+    ears: Steps[EarsInput, EarsOutput]
+    voice: Steps[VoiceInput, VoiceOutput]
     brain: Brain
     metrics: Metrics
     limits: Limits
-    denoiser: Engine[EarsInput, Int16Array] | None = None
+    denoiser: Steps[EarsInput, Int16Array] | None = None
     speculate: bool = True
     fast: Fast | None = None
 

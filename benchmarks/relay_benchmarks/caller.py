@@ -16,7 +16,7 @@ from relay.audio import VOICE_RATE_HZ, Int16Array, samples_in
 from relay.client.dialogue import Dialogue, Reply, until_first
 from relay.client.duplex import PacedCard, Room, Script
 from relay.client.playout import PlayoutClock
-from relay.client.realtime import connect
+from relay.client.realtime import Client, connect
 from relay.client.timing import first_audible
 from relay_benchmarks.corpus import Utterance
 
@@ -131,7 +131,12 @@ class Caller:
     def stop_ms(self, said: Said, reply: Reply) -> float | None:
         """First speech sample of an interruption to the last sample played of the reply; None if that had ended."""
         overlap = self.last_played(reply) - said.begin
-        return None if self.was_whole(reply) or overlap < 0 else round(overlap * 1000 / VOICE_RATE_HZ, 2)
+        return None if self.was_whole(reply) or overlap < 0 else as_ms(overlap)
+
+
+def as_ms(samples: int) -> float:
+    """Samples played, in milliseconds."""
+    return round(samples * 1000 / VOICE_RATE_HZ, 2)
 
 
 async def call(
@@ -149,19 +154,44 @@ async def call(
         ConnectionFailed: The server cannot be reached or was lost.
     """
     async with connect(url, api_key=api_key) as client:
-        playout = PlayoutClock(prebuffer_ms=PREBUFFER_MS)
-        dialogue = Dialogue(client, playout)
-        await dialogue.start()
-        caller = Caller(dialogue, playout, Script(Room(room_seed)))
-        caller.card = PacedCard(
-            caller.script,
-            playout,
-            client.append,
-            report=dialogue.report,
-            on_block=caller.on_block,
-            block_ms=BLOCK_MS,
-        )
-        await until_first(dialogue.run(), caller.card.run(), work(caller))
+        await converse(client, work, room_seed=room_seed)
+
+
+async def converse(
+    client: Client,
+    work: Callable[[Caller], Coroutine[Any, Any, None]],
+    *,
+    room_seed: int,
+    block_ms: int = BLOCK_MS,
+) -> PacedCard:
+    """Lets `work` hold a dialogue in a session that is open.
+
+    Args:
+        client: The session.
+        work: Gets the caller.
+        room_seed: Of the room noise.
+        block_ms: How much audio the client sends at once.
+
+    Returns:
+        The clock it was held on, which knows how late this client itself has been.
+
+    Raises:
+        ConnectionFailed: The server was lost.
+    """
+    playout = PlayoutClock(prebuffer_ms=PREBUFFER_MS)
+    dialogue = Dialogue(client, playout)
+    await dialogue.start()
+    caller = Caller(dialogue, playout, Script(Room(room_seed)))
+    caller.card = PacedCard(
+        caller.script,
+        playout,
+        client.append,
+        report=dialogue.report,
+        on_block=caller.on_block,
+        block_ms=block_ms,
+    )
+    await until_first(dialogue.run(), caller.card.run(), work(caller))
+    return caller.card
 
 
 def sessions_of(

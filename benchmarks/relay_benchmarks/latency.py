@@ -8,9 +8,10 @@ the answer plays. Several servers, one for each way that replies are made, are m
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import Any
 import numpy as np
 
 import relay
+from relay.audio import VOICE_RATE_HZ
 from relay.client.dialogue import Reply
 from relay.client.duplex import ROOM_NOISE_DBFS
 from relay.client.timing import AUDIBLE_DBFS, onset_of
-from relay_benchmarks.caller import BLOCK_MS, PREBUFFER_MS, TURNS_PER_SESSION, Caller, Said, call, sessions_of
+from relay_benchmarks.caller import BLOCK_MS, PREBUFFER_MS, TURNS_PER_SESSION, Caller, Said, as_ms, call, sessions_of
 from relay_benchmarks.corpus import Utterance, interruptions, utterances
 from relay_benchmarks.summary import MISS_AFTER_MS, TurnResult, summarise
 
@@ -101,12 +103,12 @@ async def measure(
             results[path].append(result)
             on_turn(path, result)
 
-        await call(urls[path], partial(_hold, turns=turns, add=add), api_key=api_key, room_seed=room_seed)
+        await call(urls[path], partial(hold, turns=turns, add=add), api_key=api_key, room_seed=room_seed)
     return results
 
 
-async def _hold(caller: Caller, *, turns: Sequence[PlannedTurn], add: Callable[[TurnResult], None]) -> None:
-    """Says every turn and hands over what came of it."""
+async def hold(caller: Caller, *, turns: Iterable[PlannedTurn], add: Callable[[TurnResult], None]) -> None:
+    """Says every turn and hands over what came of it; asks for the next when one has been answered and played."""
     for turn in turns:
         await caller.until_after(caller.script.position, turn.gap_ms)
         said = await caller.say(turn.utterance, turn.offset_samples, wait_ms=MISS_AFTER_MS)
@@ -133,11 +135,14 @@ def _result(caller: Caller, said: Said, *, interrupted: Reply | None = None) -> 
         takeovers=int(bool(in_pause)),
         cut_ins=len(early) - len(in_pause),
         stop_ms=None if interrupted is None else caller.stop_ms(said, interrupted),
+        ended_s=round(caller.card.started_s + said.end / VOICE_RATE_HZ, 4),
     )
     if answer is None:
         return result
     first_played = caller.audible[answer.response_id]
     onset = onset_of(answer, caller.card, speech_end=said.end, first_played=first_played)
+    spans = caller.playout.spans(answer.response_id)
+    gaps = [after.position - before.position - before.samples for before, after in itertools.pairwise(spans)]
     return replace(
         result,
         reply=answer.text,
@@ -145,7 +150,9 @@ def _result(caller: Caller, said: Said, *, interrupted: Reply | None = None) -> 
         onset_ms=round(onset.onset_ms, 2),
         stages_ms={name: round(ms, 2) for name, ms in onset.stages_ms.items()},
         unaccounted_ms=round(onset.unaccounted_ms, 2),
-        underruns=max(0, len(caller.playout.spans(answer.response_id)) - 1),
+        underruns=len(gaps),
+        played_ms=as_ms(sum(span.samples for span in spans)),
+        gaps_ms=[as_ms(gap) for gap in gaps],
         draft=answer.draft,
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of the benchmarks of latency and turn-taking."""
+"""Pictures of the benchmarks of latency, turn-taking and whole dialogues."""
 
 from __future__ import annotations
 
@@ -170,6 +170,40 @@ def plot_turns(report: dict[str, Any], path: Path) -> None:
     cdf.set_title("Turn latency and stop latency")
     _frame(cdf)
     _finish(plt, figure, report, "turns", path)
+
+
+def plot_dialogues(report: dict[str, Any], path: Path) -> None:
+    """Draws the report of `relay bench sessions --callers` as a PNG. Arguments and errors as for `plot_latency`."""
+    plt = pyplot()
+    levels, capacity = report["levels"], report["capacity"]
+    figure, (onset, playout) = plt.subplots(1, 2, figsize=(12, 4.8), layout="constrained")
+    callers = [level["callers"] for level in levels]
+    names = {"p50": "P50", "p95": "P95", "p99": "P99", "p99.9": "P99.9"}
+    colours = ("#4477aa", "#ee6677", "#ccbb44", "#aa3377")
+    for (key, name), colour in zip(names.items(), colours, strict=True):
+        onset.plot(callers, [_value(level["onset_ms"][key]) for level in levels], "o-", color=colour, label=name)
+        late = [_value(level["playout"]["late_ms"][key]) for level in levels]
+        playout.plot(callers, late, "o-", color=colour, label=name)
+    onset.axhline(capacity["applied_limit_ms"], color="black", linewidth=0.8)
+    onset.text(callers[0], capacity["applied_limit_ms"], " limit of the P95", va="top", fontsize=8)
+    onset.set_ylabel("onset, ms: last word to first sound")
+    playout.set_ylabel("playout: ms that a block of 20 ms was late")
+    onset.set_title(f"{capacity['callers_within']} callers within the limit")
+    missed, deadlines = (sum(level["playout"][key] for level in levels) for key in ("missed", "deadlines"))
+    playout.set_title(f"{missed} of {deadlines} playout deadlines missed, all levels")
+    for axes in (onset, playout):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(callers, [str(count) for count in callers])
+        axes.set_xlabel("callers at once")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    playout.set_ylim(top=max(playout.get_ylim()[1], 20))
+    _finish(plt, figure, report, "sessions --callers", path)
+
+
+def _value(number: float | None) -> float:
+    return float("nan") if number is None else number
 
 
 _RATES = {

@@ -35,6 +35,9 @@ class TurnResult:
         stop_ms: For an interruption that met a reply: its first speech sample to the last sample of that reply.
         underruns: Gaps in the answer's playback.
         draft: Fields of the answer's `relay.draft`: what the fast path drafted, and whether it was spoken.
+        ended_s: When the last speech sample was said, on the event loop's clock, which a machine's processes share.
+        played_ms: How much of the answer was played.
+        gaps_ms: Length of every gap in its playback.
     """
 
     kind: Literal["plain", "paused", "interruption"]
@@ -51,6 +54,9 @@ class TurnResult:
     stop_ms: float | None = None
     underruns: int = 0
     draft: dict[str, Any] | None = None
+    ended_s: float = 0.0
+    played_ms: float = 0.0
+    gaps_ms: list[float] = field(default_factory=list)
 
 
 def distribution(values_ms: Sequence[float]) -> dict[str, float | None]:

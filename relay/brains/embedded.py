@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from relay.engine.brain import BrainInput, BrainOutput, Sampling
-from relay.engine.engine import Engine, Runner
+from relay.engine.engine import Engine, Runner, Steps
 from relay.engine.onnx_runner import OnnxBrainRunner
 from relay.errors import BrainUnavailable, EngineUnavailable, RelayError, WeightsError
 from relay.events import Message, Piece, ReplyEnd, ToolOffer
@@ -32,6 +32,10 @@ class EmbeddedBrain:
         sampling: How tokens are drawn.
         max_dialogues: How many sessions may be open at once. Their caches share a bounded pool.
         folder: Folder with model.safetensors, model.onnx, tokenizer.json and config.json; None takes the shipped one.
+        engine: Where it runs already, in another process; None: it is loaded here.
+
+    Attributes:
+        engine: What steps it, once it is loaded.
     """
 
     name = "embedded"
@@ -43,19 +47,21 @@ class EmbeddedBrain:
         sampling: Sampling | None = None,
         max_dialogues: int = 1024,
         folder: Path | None = None,
+        engine: Steps[BrainInput, BrainOutput] | None = None,
     ) -> None:
+        self.engine = engine
         self._device = device
         self._sampling = sampling or Sampling()
         self._max_dialogues = max_dialogues
         self._folder = folder
         self._stack = contextlib.AsyncExitStack()
-        self._engine: Engine[BrainInput, BrainOutput] | None = None
         self._vocabulary: _Vocabulary | None = None
 
     async def __aenter__(self) -> EmbeddedBrain:
         """Loads the model. Raises EngineUnavailable or WeightsError."""
         self._vocabulary = await asyncio.to_thread(_load_vocabulary, self._folder)
-        self._engine = await self._stack.enter_async_context(Engine(self._runner(), name="brain"))
+        if self.engine is None:
+            self.engine = await self._stack.enter_async_context(Engine(self._runner(), name="brain"))
         return self
 
     def _runner(self) -> Runner[BrainInput, BrainOutput]:
@@ -74,10 +80,10 @@ class EmbeddedBrain:
     @contextlib.asynccontextmanager
     async def dialogue(self) -> AsyncIterator[EmbeddedDialogue]:
         """A new session's side of it. Raises EngineBusy when `max_dialogues` are open."""
-        if self._engine is None or self._vocabulary is None:
+        if self.engine is None or self._vocabulary is None:
             raise RuntimeError("enter the brain before you ask it for a dialogue")
-        async with self._engine.slot() as slot:
-            dialogue = EmbeddedDialogue(self._engine, slot, self._vocabulary, self._sampling)
+        async with self.engine.slot() as slot:
+            dialogue = EmbeddedDialogue(self.engine, slot, self._vocabulary, self._sampling)
             try:
                 yield dialogue
             finally:
@@ -88,7 +94,7 @@ class EmbeddedDialogue:
     """One session's replies; made by `EmbeddedBrain.dialogue`."""
 
     def __init__(
-        self, engine: Engine[BrainInput, BrainOutput], slot: int, vocabulary: _Vocabulary, sampling: Sampling
+        self, engine: Steps[BrainInput, BrainOutput], slot: int, vocabulary: _Vocabulary, sampling: Sampling
     ) -> None:
         self._engine = engine
         self._slot = slot

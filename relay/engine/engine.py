@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Generic, Protocol, TypeVar
 
 from relay.engine.batcher import Admission, Batcher, Job, StepTimes
@@ -55,6 +56,18 @@ class Runner(Protocol[X_contra, Y_co]):
 
     def unload(self) -> None:
         """Frees everything; called once, last."""
+
+
+class Steps(Protocol[X_contra, Y_co]):
+    """What a session needs of an engine: an `Engine` of this process, or a `RemoteEngine`."""
+
+    def slot(self) -> AbstractAsyncContextManager[int]:
+        """A slot with fresh state for as long as the block runs. Raises EngineBusy when none is free."""
+        ...
+
+    async def step(self, slot: int, x: X_contra, *, deadline_s: float = 0.0) -> Y_co:
+        """Steps one slot. Raises whatever the runner gave for it."""
+        ...
 
 
 class Engine(Generic[X, Y]):

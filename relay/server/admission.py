@@ -1,11 +1,14 @@
-"""Who may connect: key, origin and host checks, and the number of sessions. Pure; raises what the table documents."""
+"""Who may connect: key, origin and host checks, and the number of sessions. Raises what the table documents."""
 
 from __future__ import annotations
 
+import contextlib
 import hmac
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from relay.engine.remote import EngineLink
 from relay.errors import TooManySessions, Unauthorized
 
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
@@ -41,20 +44,86 @@ def check_origin(headers: Mapping[str, str], *, loopback: bool, has_key: bool) -
 
 
 class Seats:
-    """Counts sessions against the number admitted."""
+    """Counts sessions against the number admitted.
 
-    def __init__(self, capacity: int) -> None:
+    Args:
+        capacity: How many are admitted.
+        on_change: Told of the number whenever it changes.
+    """
+
+    def __init__(self, capacity: int, on_change: Callable[[int], None] = lambda taken: None) -> None:
         self.capacity = capacity
         self.taken = 0
+        self._on_change = on_change
 
     def check(self) -> None:
         """Raises TooManySessions when all are taken."""
         if self.taken >= self.capacity:
-            raise TooManySessions(f"all {self.capacity} sessions are in use; try again later")
+            raise _full(self.capacity)
 
-    def __enter__(self) -> None:
+    @contextlib.asynccontextmanager
+    async def seat(self) -> AsyncIterator[None]:
+        """A seat for as long as the block runs. Raises TooManySessions when all are taken."""
         self.check()
         self.taken += 1
+        self._on_change(self.taken)
+        try:
+            yield
+        finally:
+            self.taken -= 1
+            self._on_change(self.taken)
 
-    def __exit__(self, *exc: object) -> None:
-        self.taken -= 1
+
+class SeatEngine:
+    """Seats as an engine lends them to gateways: slots that are never stepped, so that a lost gateway's are freed.
+
+    Args:
+        seats: The seats.
+    """
+
+    def __init__(self, seats: Seats) -> None:
+        self._seats = seats
+        self._numbers = itertools.count()
+
+    @contextlib.asynccontextmanager
+    async def slot(self) -> AsyncIterator[int]:
+        """A seat. Raises TooManySessions when all are taken."""
+        async with self._seats.seat():
+            yield next(self._numbers)
+
+    async def step(self, slot: int, x: object, *, deadline_s: float = 0.0) -> object:
+        """Raises RuntimeError: there is nothing to step."""
+        raise RuntimeError("a seat is not stepped")
+
+
+class SharedSeats:
+    """The seats of all gateways, as one of them sees them. What it was told last may be old; `seat` asks.
+
+    Args:
+        link: The engine process, which keeps them.
+    """
+
+    def __init__(self, link: EngineLink) -> None:
+        self.capacity = link.welcome.capacity
+        self._link = link
+        self._engine = link.engine("seats")
+
+    @property
+    def taken(self) -> int:
+        """Sessions over all gateways, as last told."""
+        return self._link.taken
+
+    def check(self) -> None:
+        """Raises TooManySessions when all are taken."""
+        if self.taken >= self.capacity:
+            raise _full(self.capacity)
+
+    @contextlib.asynccontextmanager
+    async def seat(self) -> AsyncIterator[None]:
+        """A seat for as long as the block runs. Raises TooManySessions when all are taken."""
+        async with self._engine.slot():
+            yield
+
+
+def _full(capacity: int) -> TooManySessions:
+    return TooManySessions(f"all {capacity} sessions are in use; try again later")

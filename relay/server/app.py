@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import signal
+import socket
 import ssl
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
@@ -18,22 +19,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from relay.audio import EARS_RATE_HZ
-from relay.brains import catalog as brains
 from relay.config import ServerConfig
-from relay.engine import catalog
-from relay.engine.catalog import EarsOptions
-from relay.engine.denoise import DenoiseRunner
-from relay.engine.ears import EarsInput
-from relay.engine.engine import Engine
-from relay.engine.fast import open_fast
-from relay.engine.voice import VoiceInput
+from relay.engine.remote import EngineLink
 from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
 from relay.recorder import SessionRecorder
-from relay.server.admission import Seats, check_key, check_origin
+from relay.server.admission import Seats, SharedSeats, check_key, check_origin
+from relay.server.models import load, reach
 from relay.server.static import SECURITY_HEADERS, StaticFile, load_page
-from relay.services import Fast, Services
+from relay.services import Services
 from relay.session import Session
 from relay.wire.realtime import RealtimeProtocol
 
@@ -41,26 +35,39 @@ log = logging.getLogger(__name__)
 
 REALTIME_PATH = "/v1/realtime"
 _SUBPROTOCOLS = ("relay.v1", "realtime")
-_FAST_SESSIONS = 64  # sessions beyond these are answered by the cascade: a row of state costs 2 MB, used or not
 _REASON_BYTES = 123  # of a close frame (RFC 6455, section 5.5)
 
 
 class RelayServer:
     """The whole server: `async with RelayServer(config) as server` listens until the block ends.
 
+    Args:
+        config: Its settings.
+        link: The engine process that has the models; None: they are loaded here.
+        listener: The socket to listen on; None: one is opened at the settings' address.
+        metrics: Counters; None: ones of its own.
+
     Raises:
         ConfigError: The port is taken, or the certificate does not load.
         EngineUnavailable, WeightsError: A model cannot run here.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        link: EngineLink | None = None,
+        listener: socket.socket | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.config = config
-        self.metrics = Metrics()
+        self.metrics = metrics or Metrics()
+        self._link = link
+        self._listener = listener
         self.url = ""
         self._page: dict[str, StaticFile] = {}
         self._stack = contextlib.AsyncExitStack()
         self._services: Services
-        self._seats: Seats
         self._server: Server
 
     async def __aenter__(self) -> RelayServer:
@@ -68,31 +75,21 @@ class RelayServer:
         async with contextlib.AsyncExitStack() as stack:
             config = self.config
             self._page = await asyncio.to_thread(load_page)
-            asked = EarsOptions(lookahead_ms=config.lookahead_ms, device=config.device)
-            ears_runner = catalog.ears(config.ears, asked, models_dir=config.models_dir)
-            voice_runner = catalog.voice(config.voice, device=config.device)
-            brain = await stack.enter_async_context(brains.make(config))
-            ears = await stack.enter_async_context(Engine(ears_runner, name="ears", urgent=_ends_turn))
-            voice = await stack.enter_async_context(Engine(voice_runner, name="voice", urgent=_begins_reply))
-            denoiser = None
-            if config.noise_suppression is not None:
-                denoise_runner = DenoiseRunner(config.noise_suppression, max_slots=ears_runner.max_slots)
-                denoiser = await stack.enter_async_context(Engine(denoise_runner, name="denoise", urgent=_ends_turn))
-                self.metrics.denoiser_delay.set(denoise_runner.delay_samples / EARS_RATE_HZ)
-            fast = None
-            if config.path != "cascade":
-                opened = open_fast(config.path, config.device, config.models_dir, max_slots=_FAST_SESSIONS)
-                fast = Fast(*await stack.enter_async_context(opened), config.path)
-            self._services = Services(
-                ears, voice, brain, self.metrics, config.limits, denoiser, speculate=config.speculates, fast=fast
-            )
-            self._seats = Seats(min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots))
-            context = self._tls()
+            if self._link is None:
+                models = await load(config, self.metrics, stack)
+                self._seats: Seats | SharedSeats = Seats(models.capacity)
+            else:
+                models = await reach(config, self._link, self.metrics, stack)
+                self._seats = SharedSeats(self._link)
+            self._services = models.services
+            self.metrics.denoiser_delay.set(models.denoiser_delay_s)
+            context = tls_context(config)
+            address = (config.host, config.port) if self._listener is None else ()
             try:
                 self._server = await serve_websocket(
                     self._on_connection,
-                    config.host,
-                    config.port,
+                    *address,
+                    sock=self._listener,
                     process_request=self._on_request,
                     subprotocols=[Subprotocol(name) for name in _SUBPROTOCOLS],
                     select_subprotocol=_select_subprotocol,
@@ -109,9 +106,7 @@ class RelayServer:
                     f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); choose another --port"
                 ) from error
             await stack.enter_async_context(self._server)
-            port = next(iter(self._server.sockets)).getsockname()[1]
-            host = f"[{config.host}]" if ":" in config.host else config.host
-            self.url = f"{'https' if context else 'http'}://{host}:{port}"
+            self.url = url_of(config, next(iter(self._server.sockets)).getsockname()[1])
             if not config.is_loopback and config.api_key is None:
                 log.warning("listening on %s without --api-key: whoever reaches this port can talk here", config.host)
             self._stack = stack.pop_all()
@@ -120,16 +115,6 @@ class RelayServer:
     async def __aexit__(self, *exc: object) -> None:
         """Says goodbye to every client (close code 1001) and frees the models."""
         await self._stack.aclose()
-
-    def _tls(self) -> ssl.SSLContext | None:
-        if self.config.tls_cert is None or self.config.tls_key is None:
-            return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        try:
-            context.load_cert_chain(self.config.tls_cert, self.config.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"cannot load --tls-cert and --tls-key: {error}") from error
-        return context
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 
@@ -179,12 +164,15 @@ class RelayServer:
         )
         self.metrics.sessions_total.inc()
         try:
-            with self._seats, self.metrics.sessions.track_inprogress():
-                async with contextlib.AsyncExitStack() as stack:
-                    recorder = None
-                    if self.config.record_dir is not None:
-                        recorder = await stack.enter_async_context(SessionRecorder(self.config.record_dir, protocol))
-                    await Session(_Socket(connection), protocol, self._services, recorder).run()
+            async with self._seats.seat():
+                with self.metrics.sessions.track_inprogress():
+                    async with contextlib.AsyncExitStack() as stack:
+                        recorder = None
+                        if self.config.record_dir is not None:
+                            recorder = await stack.enter_async_context(
+                                SessionRecorder(self.config.record_dir, protocol)
+                            )
+                        await Session(_Socket(connection), protocol, self._services, recorder).run()
         except ConnectionClosed:
             return
         except RelayError as error:
@@ -234,6 +222,24 @@ async def serve(config: ServerConfig, on_ready: Callable[[str], None]) -> None:
         await stop.wait()
 
 
+def url_of(config: ServerConfig, port: int) -> str:
+    """Where a server with these settings is reached."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    return f"{'https' if config.tls_cert else 'http'}://{host}:{port}"
+
+
+def tls_context(config: ServerConfig) -> ssl.SSLContext | None:
+    """The certificate and key of the settings; None where there are none. Raises ConfigError when they do not load."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(config.tls_cert, config.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"cannot load --tls-cert and --tls-key: {error}") from error
+    return context
+
+
 def _select_subprotocol(connection: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
     return next((Subprotocol(name) for name in _SUBPROTOCOLS if name in offered), None)
 
@@ -250,13 +256,3 @@ def _response(status: int, content_type: str, body: bytes, extra: dict[str, str]
         {"Content-Type": content_type, "Content-Length": str(len(body)), "Connection": "close", **(extra or {})}
     )
     return Response(status, _REASONS.get(status, "Error"), headers, body)
-
-
-def _ends_turn(x: EarsInput, first: bool) -> bool:
-    """The user has finished: nothing is heard until the words are there."""
-    return x.final
-
-
-def _begins_reply(x: VoiceInput, first: bool) -> bool:
-    """A voice's slot speaks one reply: its first step makes the first words."""
-    return first

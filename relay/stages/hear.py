@@ -11,7 +11,7 @@ import numpy as np
 from relay.audio import Int16Array
 from relay.channel import Channel
 from relay.engine.ears import EarsInput, EarsOutput
-from relay.engine.engine import Engine
+from relay.engine.engine import Steps
 from relay.errors import StageFailed
 
 
@@ -34,11 +34,11 @@ class TurnAudio:
 
 async def hear(
     inbox: Channel[TurnAudio],
-    ears: Engine[EarsInput, EarsOutput],
+    ears: Steps[EarsInput, EarsOutput],
     on_output: Callable[[int, EarsOutput], None],
     on_failure: Callable[[int, StageFailed], None],
     *,
-    denoiser: Engine[EarsInput, Int16Array] | None = None,
+    denoiser: Steps[EarsInput, Int16Array] | None = None,
     denoises: Callable[[], bool] = lambda: False,
 ) -> None:
     """Runs until the inbox is closed; `on_output` gets the partials and then the final output of every turn.

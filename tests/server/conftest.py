@@ -18,7 +18,7 @@ from relay.brains import Brain
 from relay.config import ServerConfig
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
-from relay.server import app
+from relay.server import models
 from relay.server.app import RelayServer
 from tests.fakes import FakeBrain, FakeDialogue
 
@@ -145,8 +145,8 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Any:
     @contextlib.asynccontextmanager
     async def start(*, brain: Brain | None = None, **config: Any) -> AsyncIterator[Stand]:
         catalog = SimpleNamespace(ears=lambda *_, **__: BeepEars(), voice=lambda *_, **__: BeepVoice())
-        monkeypatch.setattr(app, "catalog", catalog)
-        monkeypatch.setattr(app, "brains", SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed.")))
+        monkeypatch.setattr(models, "catalog", catalog)
+        monkeypatch.setattr(models, "brains", SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed.")))
         async with RelayServer(ServerConfig(port=0, **config)) as server:
             yield Stand(server)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from relay.errors import TooManySessions, Unauthorized
@@ -49,11 +51,18 @@ def test_origin(host: str, origin: str | None, loopback: bool, has_key: bool, ad
 
 
 def test_seats() -> None:
-    seats = Seats(1)
-    with seats:
-        with pytest.raises(TooManySessions):
-            seats.check()
-        with pytest.raises(TooManySessions), seats:
-            pass
-    seats.check()
+    counted: list[int] = []
+    seats = Seats(1, counted.append)
+
+    async def main() -> None:
+        async with seats.seat():
+            with pytest.raises(TooManySessions):
+                seats.check()
+            with pytest.raises(TooManySessions):
+                async with seats.seat():
+                    pass
+        seats.check()
+
+    asyncio.run(main())
     assert seats.taken == 0
+    assert counted == [1, 0]

@@ -15,7 +15,8 @@ import pytest
 from relay.config import ServerConfig
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.errors import WeightsError
-from relay.server import app
+from relay.server import models as server_models
+from relay.server.app import RelayServer
 from tests.engine.tiny_dpdfnet import write_model
 from tests.server.conftest import BeepEars, BeepVoice, EndlessBrain, Stand
 
@@ -54,8 +55,8 @@ def session(noise_reduction: dict[str, str] | None) -> dict[str, Any]:
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = SimpleNamespace(ears=lambda *_, **__: LoudnessEars(), voice=lambda *_, **__: BeepVoice())
-    monkeypatch.setattr(app, "catalog", catalog)
-    monkeypatch.setattr(app, "brains", SimpleNamespace(make=lambda _: EndlessBrain("Yes ", "indeed.")))
+    monkeypatch.setattr(server_models, "catalog", catalog)
+    monkeypatch.setattr(server_models, "brains", SimpleNamespace(make=lambda _: EndlessBrain("Yes ", "indeed.")))
 
 
 @pytest.mark.usefixtures("models")
@@ -65,7 +66,7 @@ def test_a_session_that_asks_is_heard_through_the_model(tmp_path: Path, loaded: 
     config = ServerConfig(port=0, noise_suppression=model if loaded else None)
 
     async def main() -> tuple[list[int], str]:
-        async with app.RelayServer(config) as server:
+        async with RelayServer(config) as server:
             heard = []
             async with Stand(server).client() as client:
                 for noise_reduction in (None, {"type": "near_field"}, None):
@@ -83,7 +84,7 @@ def test_a_session_that_asks_is_heard_through_the_model(tmp_path: Path, loaded: 
 @pytest.mark.usefixtures("models")
 def test_a_server_does_not_start_with_a_file_of_another_kind(tmp_path: Path) -> None:
     async def main() -> None:
-        async with app.RelayServer(ServerConfig(port=0, noise_suppression=tmp_path / "missing.onnx")):
+        async with RelayServer(ServerConfig(port=0, noise_suppression=tmp_path / "missing.onnx")):
             pass
 
     with pytest.raises(WeightsError, match="there is no noise suppression model"):

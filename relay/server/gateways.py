@@ -1,0 +1,204 @@
+"""`relay serve --gateways N`: this process runs the models; N others hold the sockets and the sessions, on one port.
+
+The listening socket is opened here and inherited by the gateways (`gateway`): whichever is least busy accepts. They
+step the models through a Unix socket in a folder that only this user can enter. A gateway that dies takes its sessions
+with it and nothing else: its slots are freed, and another takes its place. When this process dies the gateways end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from relay.brains.embedded import EmbeddedBrain
+from relay.config import ServerConfig
+from relay.engine.engine import Steps
+from relay.engine.host import EngineHost
+from relay.engine.remote_wire import Welcome
+from relay.errors import ConfigError, EngineUnavailable
+from relay.metrics import Metrics
+from relay.server.admission import SeatEngine, Seats
+from relay.server.app import tls_context, url_of
+from relay.server.gateway import GatewayJob, pack_job
+from relay.server.models import Models, load
+
+log = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 8.0
+RESTART_DELAY_S = 1.0
+_BACKLOG = 1024
+
+
+async def serve_with_gateways(
+    config: ServerConfig, environ: Mapping[str, str], on_ready: Callable[[str], None]
+) -> None:
+    """Serves until it is cancelled (asyncio does so on Ctrl-C) or gets SIGTERM.
+
+    Args:
+        config: Settings, `gateways` of them at least 1.
+        environ: Environment of the gateways.
+        on_ready: Gets the URL once all gateways take callers.
+
+    Raises:
+        ConfigError: The port is taken, the certificate does not load, or this system cannot do it.
+        EngineUnavailable, WeightsError: A model cannot run here, or a gateway did not start.
+    """
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with Gateways(config, environ) as gateways:
+        on_ready(gateways.url)
+        await stop.wait()
+
+
+class Gateways:
+    """The engine process and its gateways: `async with Gateways(config, environ) as gateways`.
+
+    Args:
+        config: Settings.
+        environ: Environment of the gateways.
+
+    Attributes:
+        url: Where the server is reached.
+    """
+
+    def __init__(self, config: ServerConfig, environ: Mapping[str, str]) -> None:
+        self.url = ""
+        self._config = config
+        self._environ = dict(environ)
+        self._ready = 0
+        self._changed = asyncio.Event()
+        self._started = self._failed = False
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Gateways:
+        """Loads the models, opens the port, and starts the gateways; raises as `serve_with_gateways`."""
+        if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
+            raise ConfigError("--gateways needs Unix sockets, which this system has not; leave it out")
+        tls_context(self._config)  # what is wrong with it is said once, before anything is loaded
+        async with contextlib.AsyncExitStack() as stack:
+            models = await load(self._config, Metrics(), stack)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-")))  # mode 0700
+            (folder / "metrics").mkdir()
+            host = self._host(models)
+            await stack.enter_async_context(host.listen(folder / "engine"))
+            listener = stack.enter_context(await _listen(self._config))
+            job = GatewayJob(self._config, folder / "engine", listener.fileno(), folder / "metrics")
+            await stack.enter_async_context(self._run(job))
+            await self._until_ready()
+            self.url = url_of(self._config, listener.getsockname()[1])
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Ends the gateways, which say goodbye to their clients, and frees the models."""
+        await self._stack.aclose()
+
+    def _host(self, models: Models) -> EngineHost:
+        services = models.services
+        engines: dict[str, Steps[Any, Any]] = {"ears": services.ears, "voice": services.voice}
+        if services.denoiser is not None:
+            engines["denoise"] = services.denoiser
+        if isinstance(services.brain, EmbeddedBrain) and services.brain.engine is not None:
+            engines["brain"] = services.brain.engine
+        welcome = Welcome(sorted(engines), models.capacity, models.denoiser_delay_s)
+        seats = Seats(models.capacity, lambda taken: host.seated(taken))
+        host = EngineHost(engines | {"seats": SeatEngine(seats)}, welcome, self._on_ready)
+        return host
+
+    def _on_ready(self) -> None:
+        self._ready += 1
+        self._changed.set()
+
+    async def _until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while self._ready < self._config.gateways:
+                    self._changed.clear()
+                    await self._changed.wait()
+                    if self._failed:
+                        raise EngineUnavailable("a gateway ended before it was ready; its error is above")
+        except TimeoutError:
+            raise EngineUnavailable(
+                f"the gateways were not ready within {START_TIMEOUT_S:g} s; try fewer with --gateways"
+            ) from None
+        self._started = True
+
+    @contextlib.asynccontextmanager
+    async def _run(self, job: GatewayJob) -> AsyncIterator[None]:
+        """Keeps the gateways running."""
+        keepers = [asyncio.create_task(self._keep(job)) for _ in range(self._config.gateways)]
+        try:
+            yield
+        finally:
+            for keeper in keepers:
+                keeper.cancel()
+            await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _keep(self, job: GatewayJob) -> None:
+        """Runs one gateway, and another when it ends; if that is before all were ready, the server does not start."""
+        while True:
+            try:
+                status: object = await self._one(job)
+            except OSError as error:
+                status = error.strerror or error
+            if not self._started:
+                self._failed = True
+                self._changed.set()
+                return
+            log.error("a gateway ended (%s); its sessions are lost, and another takes its place", status)
+            await asyncio.sleep(RESTART_DELAY_S)
+
+    async def _one(self, job: GatewayJob) -> int:
+        """Runs a gateway to its end; returns its exit status."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay.server.gateway"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            env=self._environ | {"PROMETHEUS_MULTIPROC_DIR": str(job.metrics_dir)},
+            pass_fds=(job.listener_fd,),
+            start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
+        )
+        try:
+            assert process.stdin is not None
+            process.stdin.write(pack_job(job))
+            return await process.wait()
+        finally:
+            await asyncio.shield(_stop(process))
+            mark_process_dead(process.pid, str(job.metrics_dir))  # type: ignore[no-untyped-call]
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _listen(config: ServerConfig) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); choose another --port"
+        ) from error

@@ -1,0 +1,214 @@
+"""`relay serve --gateways 2` as it is started: sessions over both, one that dies, a dying engine, a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+import relay
+from relay.audio import VOICE_RATE_HZ
+from relay.client.files import load
+from relay.config import ServerConfig
+from relay.errors import ConfigError
+from tests.server.conftest import Client
+
+PATIENCE_S = 60
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass
+class Running:
+    """A server of several processes."""
+
+    process: asyncio.subprocess.Process
+    url: str
+
+    @property
+    def gateways(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    async def sessions(self) -> int:
+        async with httpx.AsyncClient() as http:
+            return int((await http.get(self.url + "/readyz")).json()["sessions"])
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        async with connect(self.url.replace("http", "ws", 1) + "/v1/realtime") as socket:
+            client = Client(socket)
+            await client.wait_for("session.created")
+            yield client
+
+
+@contextlib.asynccontextmanager
+async def serving(*flags: str) -> AsyncIterator[Running]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "serve", "--port", "0", "--gateways", "2", *flags),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=dict(os.environ),
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            line = (await process.stdout.readline()).decode()
+        assert line.startswith("ready "), line
+        yield Running(process, line.removeprefix("ready ").strip())
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                if await condition():
+                    return
+            await asyncio.sleep(0.05)
+
+
+async def refused(running: Running) -> bool:
+    """A full server says so in the handshake, or, in the instant before a gateway has heard of it, when it closes."""
+    try:
+        async with running.client():
+            return False
+    except InvalidStatus as error:
+        return error.response.status_code == 503
+    except ConnectionClosed as error:
+        return error.rcvd is not None and error.rcvd.code == 1013
+
+
+def test_sessions_are_counted_over_all_gateways_and_a_death_takes_only_its_own() -> None:
+    async def main() -> None:
+        async with serving("--max-sessions", "6") as running, contextlib.AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(running.client()) for _ in range(6)]
+            replies = await asyncio.gather(*(client.text_turn("hello there") for client in clients))
+            assert [reply["status"] for reply in replies] == ["completed"] * 6
+            await until(lambda: _is(running.sessions, 6))
+            assert await refused(running)
+
+            async with httpx.AsyncClient() as http:
+                metrics = (await http.get(running.url + "/metrics")).text
+                assert (await http.get(running.url + "/healthz")).text == "ok\n"
+            assert "relay_sessions 6.0" in metrics
+            assert 'relay_replies_total{status="completed"} 6.0' in metrics
+
+            # The gateway that holds the first client dies.
+            port = clients[0].socket.local_address[1]
+            holder = next(
+                gateway
+                for gateway in running.gateways
+                if any(pair.raddr and pair.raddr.port == port for pair in gateway.net_connections())
+            )
+            holder.kill()
+            alive = [client for client in clients if not await _is_lost(client)]
+            await until(lambda: _is(running.sessions, len(alive)))
+            for client in alive:
+                assert (await client.text_turn("and now"))["status"] == "completed"
+            await until(lambda: _has_gateways(running, 2))  # another has taken its place
+            async with asyncio.timeout(PATIENCE_S):
+                while len(alive) < 6:
+                    with contextlib.suppress(InvalidStatus):  # a gateway that has not heard of the free seats yet
+                        alive.append(await stack.enter_async_context(running.client()))
+            await until(lambda: _is(running.sessions, 6))
+            assert await refused(running)
+
+    asyncio.run(main())
+
+
+async def _is(number: Callable[[], Awaitable[int]], expected: int) -> bool:
+    return await number() == expected
+
+
+async def _has_gateways(running: Running, count: int) -> bool:
+    return len([gateway for gateway in running.gateways if gateway.status() != psutil.STATUS_ZOMBIE]) == count
+
+
+async def _is_lost(client: Client) -> bool:
+    """Whether a client was that gateway's: one of another answers."""
+    try:
+        await client.text_turn("still there?")
+    except ConnectionClosed:
+        return True
+    return False
+
+
+def test_a_spoken_turn_and_a_clean_end() -> None:
+    question = Path(relay.__file__).parent / "assets" / "question.wav"
+
+    async def main() -> None:
+        async with serving() as running:
+            gateways = running.gateways
+            async with running.client() as client:
+                pcm = load(question, VOICE_RATE_HZ)
+                for at in range(0, len(pcm), 2400):
+                    await client.append(pcm[at : at + 2400].astype("<i2").tobytes())
+                await client.append(bytes(2 * 24_000))
+                done = await client.wait_for("response.done")
+                assert done["response"]["status"] == "completed"
+                assert any(event["type"] == "response.output_audio.delta" for event in client.events)
+                running.process.send_signal(signal.SIGTERM)
+                with pytest.raises(ConnectionClosed) as closed:
+                    while True:
+                        await client.socket.recv()
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1001
+            async with asyncio.timeout(PATIENCE_S):
+                assert await running.process.wait() == 0
+            assert not any(gateway.is_running() for gateway in gateways)
+
+    asyncio.run(main())
+
+
+def test_ctrl_c_ends_all_processes_with_its_status() -> None:
+    async def main() -> None:
+        async with serving() as running:
+            gateways = running.gateways
+            running.process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(PATIENCE_S):
+                assert await running.process.wait() == 130
+            assert not any(gateway.is_running() for gateway in gateways)
+            assert running.process.stderr is not None
+            assert b"Traceback" not in await running.process.stderr.read()
+
+    asyncio.run(main())
+
+
+def test_when_the_engine_process_is_killed_the_gateways_end_and_say_why() -> None:
+    async def main() -> None:
+        async with serving() as running:
+            gateways = running.gateways
+            assert len(gateways) == 2
+            async with running.client() as client:
+                running.process.kill()
+                with pytest.raises(ConnectionClosed):
+                    while True:
+                        await client.socket.recv()
+            _, left = await asyncio.to_thread(psutil.wait_procs, gateways, PATIENCE_S)
+            assert not left
+            assert running.process.stderr is not None
+            log = (await running.process.stderr.read()).decode()
+            assert log.count("the engine process has ended") == 2
+            assert "Traceback" not in log
+
+    asyncio.run(main())
+
+
+def test_what_gateways_cannot_do_is_said_before_anything_starts() -> None:
+    with pytest.raises(ConfigError, match="--path cascade"):
+        ServerConfig(gateways=1, path="relay")
+    with pytest.raises(ConfigError, match="--gateways"):
+        ServerConfig(gateways=-1)
