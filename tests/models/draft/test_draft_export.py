@@ -16,7 +16,7 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from relay_models import draft_export  # noqa: E402
-from relay_models.draft import DraftModel, load_draft, save_draft  # noqa: E402
+from relay_models.draft import DraftModel, load_draft  # noqa: E402
 from relay_models.draft_config import DRAFT, LISTEN  # noqa: E402
 from relay_models.loading import locate, read_manifest  # noqa: E402
 from relay_models.verifier import Verifier, VerifierConfig, save_verifier  # noqa: E402
