@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from relay.engine.brain import READING, BrainInput, BrainOutput, Rows, draw
-from relay.errors import EngineUnavailable, WeightsError
+from relay.engine.onnx_graph import open_graph
+from relay.errors import WeightsError
 from relay_models import loading
 
 PREFILL_TOKENS = 64
@@ -52,28 +53,11 @@ class OnnxBrainRunner:
     def load(self) -> None:
         """Opens the graph. Raises EngineUnavailable without onnxruntime, WeightsError without sound weights."""
         try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineUnavailable(
-                "the embedded brain needs onnxruntime: pip install 'relay-dialogue[cpu]'"
-            ) from error
-        try:
             folder = self._folder or loading.locate("brain")
             config = loading.read_config(folder)
         except loading.WeightsError as error:
             raise WeightsError(str(error)) from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises classes of its own, one for each status
-            raise WeightsError(
-                f"model.onnx of {folder.name} cannot be opened: {' '.join(str(error).split())}"
-            ) from error
+        self._session = open_graph(folder / "model.onnx", self._threads, of="the embedded brain")
         self._context = config["max_position_embeddings"]
 
     def open(self, slot: int) -> None:

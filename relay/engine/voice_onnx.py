@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relay.engine.learned_voice import LearnedVoice
-from relay.errors import EngineUnavailable, WeightsError
+from relay.engine.onnx_graph import open_graph
 from relay_models.voice_plan import ENCODE, SPEAK, Floats, Frames, Window, fresh_memory, padded
 
 BATCH_ROWS = 8
@@ -45,22 +45,10 @@ class OnnxVoiceRunner(LearnedVoice[Memory]):
         self._speaker: Any = None
 
     def _load(self, folder: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise EngineUnavailable("the voice needs onnxruntime: pip install 'relay-dialogue[cpu]'") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         self._fresh_memory = fresh_memory(folder, 1)
-        try:
-            self._encoder, self._speaker = (
-                onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
-                for name in (ENCODE, SPEAK)
-            )
-        except Exception as error:  # onnxruntime's own exceptions share no base but this
-            raise WeightsError(f"the voice's graphs cannot be opened ({' '.join(str(error).split())})") from error
+        self._encoder, self._speaker = (
+            open_graph(folder / name, self._threads, of="the voice") for name in (ENCODE, SPEAK)
+        )
 
     def _fresh(self, slot: int) -> Memory:
         floats, counters = self._fresh_memory

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from relay.brains.delayed import DelayedBrain
-from relay.server import app
+from relay.server import models
 from relay_benchmarks.corpus import interruptions, utterances
 from relay_benchmarks.latency import PlannedTurn, measure, report
 from relay_benchmarks.summary import TurnResult
@@ -75,7 +75,7 @@ def test_paths_are_measured_by_turns_and_a_slow_brain_costs_the_cascade_what_the
     async def scripted(*_: object, **__: object) -> AsyncIterator[tuple[ScriptedDrafter, ScriptedVerifier]]:
         yield drafter, ScriptedVerifier()
 
-    monkeypatch.setattr(app, "open_fast", scripted)
+    monkeypatch.setattr(models, "open_fast", scripted)
     first = next(utterance for utterance in utterances(6, seed=1) if utterance.pause is None)
     planned = [PlannedTurn(first, 700, 100)] * 2
     monkeypatch.setattr("relay_benchmarks.caller.TURNS_PER_SESSION", 1)
