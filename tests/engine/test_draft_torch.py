@@ -169,9 +169,9 @@ def test_without_weights_it_is_said_what_is_missing(
         with pytest.raises(WeightsError, match=f"--path {path} needs the weights of the {missing}.*--path cascade"):
             fast.folders(path, None)  # type: ignore[arg-type]
     shutil.copytree(models / "draft", tmp_path / "draft")
-    with pytest.raises(WeightsError, match="verifier model"):
+    with pytest.raises(WeightsError, match="the verifier and ears models"):
         fast.folders("relay", tmp_path)
-    with pytest.raises(WeightsError, match="ears model"):
+    with pytest.raises(WeightsError, match="the ears model"):
         fast.folders("draft", tmp_path)
     assert fast.folders("relay", models) == {name: models / name for name in ("draft", "verifier", "ears")}
 
