@@ -156,11 +156,11 @@ def plot_turns(report: dict[str, Any], path: Path) -> None:
     pauses.set_xticks(range(len(labels)), labels, fontsize=8)
     pauses.set_xlabel("length of the pause, ms")
     pauses.set_ylabel("% of the pauses")
-    pauses.set_ylim(0, 105)
+    pauses.set_ylim(0, 130)  # room for the legend
     pauses.set_title("Replies that began in a pause")
     pauses.legend(fontsize=8)
     rates.set_xticks(range(len(_RATES)), list(_RATES), fontsize=8)
-    rates.set_ylim(0, 110)
+    rates.set_ylim(0, 130)
     rates.set_ylabel("%")
     rates.set_title("Who gets the floor")
     if rates.get_legend_handles_labels()[0]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
+import os
 from pathlib import Path
 
 import pytest
 
+from relay.cli import run
 from relay.commands.bench_paths import paths_to_measure, runnable
 from relay.errors import UsageError
 from relay_benchmarks.caller import sessions_of
@@ -54,3 +57,24 @@ def test_every_path_gets_every_turn_and_none_is_always_first() -> None:
         assert [turn for name, turns, _ in calls if name == path for turn in turns] == planned
     assert [name for name, *_ in calls[::3]] == ["a", "b", "c", "a"]
     assert all(len({seed for *_, seed in calls[at : at + 3]}) == 1 for at in range(0, len(calls), 3))
+
+
+def test_a_server_is_started_for_each_delay_and_its_brain_really_takes_that_long(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--path", "cascade", "--turns", "1", "--brain-delay-ms", "0", "--brain-delay-ms", "400"]
+    environ = {**os.environ, "RELAY_SPECULATE": "0"}
+    assert run(["bench", "latency", *flags, "--json", "-"], environ) == 0
+    quick, slow = json.loads(capsys.readouterr().out)["results"]
+    assert [(each["path"], each["brain_delay_ms"]) for each in (quick, slow)] == [("cascade", 0), ("cascade", 400)]
+    assert slow["stages_ms"]["llm_first"] >= 400
+    for result in (quick, slow):
+        assert (result["turns"], result["missed_turns"]) == (1, 0)
+        assert result["null_because"]["commit_rate"]
+
+
+def test_turns_are_measured_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "turns", "--path", "cascade", "--turns", "1"], dict(os.environ)) == 0
+    out = capsys.readouterr().out
+    assert "turn latency" in out
+    assert "cascade" in out
