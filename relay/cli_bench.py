@@ -6,6 +6,7 @@ import argparse
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from relay.arguments import (
     DEVICES,
@@ -64,22 +65,19 @@ def _add_spoken(suite: Parser, environ: Mapping[str, str], *, turns: int, drawn:
 def _bench_latency(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from relay.commands.bench import LatencyOptions, bench_latency
 
-    return asyncio.run(
-        bench_latency(
-            LatencyOptions(
-                paths=tuple(dict.fromkeys(options.path)),
-                brain_delays_ms=tuple(dict.fromkeys(options.brain_delay_ms)) or (0,),
-                models_dir=models_dir(environ),
-                turns=options.turns,
-                seed=options.seed,
-                url=options.url,
-                api_key=options.api_key,
-                json=options.json,
-                plot=options.plot,
-                server_environ=own_server(environ),
-            )
-        )
-    )
+    delays_ms = tuple(dict.fromkeys(options.brain_delay_ms)) or (0,)
+    return asyncio.run(bench_latency(LatencyOptions(**_spoken(options, environ), brain_delays_ms=delays_ms)))
+
+
+def _spoken(options: argparse.Namespace, environ: Mapping[str, str]) -> dict[str, Any]:
+    """What `_add_spoken` added, as arguments of `PathsOptions`."""
+    names = ("turns", "seed", "url", "api_key", "json", "plot")
+    return {
+        "paths": tuple(dict.fromkeys(options.path)),
+        "server_environ": own_server(environ),
+        "models_dir": models_dir(environ),
+        **{name: getattr(options, name) for name in names},
+    }
 
 
 def _add_bench_turns(suites: Commands[Parser], environ: Mapping[str, str]) -> None:
@@ -91,20 +89,10 @@ def _add_bench_turns(suites: Commands[Parser], environ: Mapping[str, str]) -> No
 
 
 def _bench_turns(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
-    from relay.commands.bench_turns import TurnsOptions, bench_turns
+    from relay.commands.bench_paths import PathsOptions
+    from relay.commands.bench_turns import bench_turns
 
-    asked = TurnsOptions(
-        paths=tuple(dict.fromkeys(options.path)),
-        models_dir=models_dir(environ),
-        turns=options.turns,
-        seed=options.seed,
-        url=options.url,
-        api_key=options.api_key,
-        json=options.json,
-        plot=options.plot,
-        server_environ=own_server(environ),
-    )
-    return asyncio.run(bench_turns(asked))
+    return asyncio.run(bench_turns(PathsOptions(**_spoken(options, environ))))
 
 
 def _add_bench_sessions(suites: Commands[Parser]) -> None:

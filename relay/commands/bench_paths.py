@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedC
 
 from relay.commands.console import note, progress_console
 from relay.commands.own_server import own_server
+from relay.commands.report import check_writable, require
 from relay.engine import fast
 from relay.errors import EngineUnavailable, UsageError, WeightsError
 
@@ -41,21 +43,54 @@ def runnable(asked: Sequence[Path_], models_dir: Path | None) -> tuple[tuple[Pat
     return tuple(found), left_out
 
 
-async def paths_to_measure(
-    asked: Sequence[Path_], models_dir: Path | None, url: str | None
-) -> tuple[tuple[Path_, ...], dict[str, str]]:
-    """As `runnable`; of a server that runs already nobody knows but the caller: one path, or `cascade`.
+@dataclass(frozen=True, slots=True)
+class PathsOptions:
+    """What a benchmark of paths was asked.
+
+    Attributes:
+        turns: How many turns each condition gets.
+        paths: How replies are made; empty: in every way that can run here.
+        seed: Of utterances, pauses and noise.
+        url: A running server; None: one is started for each condition.
+        api_key: Presented to it.
+        json: Where to write the report; `-` is stdout.
+        plot: Where to draw it.
+        server_environ: Environment of the server processes.
+        models_dir: Where models of the user's own are.
+    """
+
+    turns: int
+    paths: tuple[Path_, ...] = ()
+    seed: int = 0
+    url: str | None = None
+    api_key: str | None = None
+    json: Path | None = None
+    plot: Path | None = None
+    server_environ: Mapping[str, str] = field(default_factory=dict)
+    models_dir: Path | None = None
+
+
+async def prepare(options: PathsOptions) -> tuple[tuple[Path_, ...], dict[str, str]]:
+    """Finds all faults before minutes of measuring; returns the paths to measure and the others, as `runnable` does.
+
+    Of a server that runs already nobody knows its path but the caller: that one, or `cascade`.
 
     Raises:
-        UsageError: A path cannot run, or several are asked of one server.
+        UsageError: A path cannot run, several are asked of one server, or a file cannot be written.
+        EngineUnavailable: The benchmark package or matplotlib is missing.
     """
-    if url is not None:
-        if len(set(asked)) > 1:
+    if options.url is not None:
+        if len(set(options.paths)) > 1:
             raise UsageError("a server makes replies in one way: give one --path with --url, or no --url")
-        return tuple(asked[:1]) or ("cascade",), {}
-    paths, left_out = await asyncio.to_thread(runnable, asked, models_dir)
+        paths, left_out = options.paths[:1] or ("cascade",), dict[str, str]()
+    else:
+        paths, left_out = await asyncio.to_thread(runnable, options.paths, options.models_dir)
     for path, reason in left_out.items():
         note(f"path {path} is left out: {reason}")
+    require("relay_benchmarks", "bench")
+    if options.plot is not None:
+        require("matplotlib", "--plot")
+    check_writable(options.json, options.plot)
     return paths, left_out
 
 

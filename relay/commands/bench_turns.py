@@ -4,46 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from relay.commands.bench_paths import Path_, paths_to_measure, percent, print_left_out, progress_bar, servers
-from relay.commands.report import check_writable, is_stdout, require, write_report
+from relay.commands.bench_paths import PathsOptions, percent, prepare, print_left_out, progress_bar, servers
+from relay.commands.report import is_stdout, write_report
 
 
-@dataclass(frozen=True, slots=True)
-class TurnsOptions:
-    """What `relay bench turns` was asked.
-
-    Attributes:
-        paths: How replies are made; empty: in every way that can run here.
-        turns: How many turns each of them gets.
-        seed: Of utterances, pauses and noise.
-        url: A running server; None: one is started for each path.
-        api_key: Presented to it.
-        json: Where to write the report; `-` is stdout.
-        plot: Where to draw it.
-        server_environ: Environment of the server processes.
-        models_dir: Where models of the user's own are.
-    """
-
-    paths: tuple[Path_, ...] = ()
-    turns: int = 30
-    seed: int = 0
-    url: str | None = None
-    api_key: str | None = None
-    json: Path | None = None
-    plot: Path | None = None
-    server_environ: Mapping[str, str] = field(default_factory=dict)
-    models_dir: Path | None = None
-
-
-async def bench_turns(options: TurnsOptions) -> int:
+async def bench_turns(options: PathsOptions) -> int:
     """Measures, writes the report and prints its summary.
 
     Returns:
@@ -55,11 +26,7 @@ async def bench_turns(options: TurnsOptions) -> int:
         EngineUnavailable: The benchmark package, the synthesiser or matplotlib is missing.
         ConnectionFailed: A server cannot be reached or was lost.
     """
-    paths, left_out = await paths_to_measure(options.paths, options.models_dir, options.url)
-    require("relay_benchmarks", "bench")
-    if options.plot is not None:
-        require("matplotlib", "--plot")
-    check_writable(options.json, options.plot)
+    paths, left_out = await prepare(options)
     from relay_benchmarks import turns
     from relay_benchmarks.plots import plot_turns
 

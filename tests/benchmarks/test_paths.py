@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from relay.cli import run
-from relay.commands.bench_paths import paths_to_measure, runnable
+from relay.commands.bench_paths import PathsOptions, prepare, runnable
 from relay.errors import UsageError
 from relay_benchmarks.caller import sessions_of
 from relay_models import loading
+
+URL = "ws://127.0.0.1:9"
 
 
 def folder(models: Path, *names: str) -> Path:
@@ -43,11 +45,11 @@ def test_all_paths_can_run_where_their_folders_are(tmp_path: Path) -> None:
 
 
 def test_a_server_that_runs_already_is_of_one_path() -> None:
-    asked = asyncio.run(paths_to_measure(("relay",), None, "ws://127.0.0.1:9"))
+    asked = asyncio.run(prepare(PathsOptions(1, ("relay",), url=URL)))
     assert asked == (("relay",), {})
-    assert asyncio.run(paths_to_measure((), None, "ws://127.0.0.1:9")) == (("cascade",), {})
+    assert asyncio.run(prepare(PathsOptions(1, url=URL))) == (("cascade",), {})
     with pytest.raises(UsageError, match="--url"):
-        asyncio.run(paths_to_measure(("relay", "draft"), None, "ws://127.0.0.1:9"))
+        asyncio.run(prepare(PathsOptions(1, ("relay", "draft"), url=URL)))
 
 
 def test_every_path_gets_every_turn_and_none_is_always_first() -> None:
