@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -18,6 +18,7 @@ from rich.table import Table
 from relay.audio import EARS_RATE_HZ, Int16Array, samples_in
 from relay.commands.console import note, progress_console
 from relay.commands.report import check_writable, is_stdout, require, write_report
+from relay.config import Device
 from relay.engine import catalog
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.engine import Engine, Runner
@@ -52,7 +53,7 @@ class QualityOptions:
 
     ears: tuple[str, ...] = ()
     lookahead_ms: tuple[int, ...] = ()
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     manifests: tuple[Path, ...] = ()
     align: bool = False
     recordings: int | None = None

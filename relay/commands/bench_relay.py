@@ -7,7 +7,7 @@ import importlib.util
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.table import Table
 from relay.commands.bench_paths import percent
 from relay.commands.console import note
 from relay.commands.report import check_writable, is_stdout, require, write_report
+from relay.config import Device
 from relay.engine import fast
 from relay.errors import EngineUnavailable, UsageError, WeightsError
 from relay_models import loading
@@ -36,7 +37,7 @@ class RelayQualityOptions:
 
     manifest: Path
     dialogues: int | None = None
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     seed: int = 0
     json: Path | None = None
     models_dir: Path | None = None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.table import Table
 from relay.audio import EARS_RATE_HZ, samples_in
 from relay.commands.console import note, progress_console
 from relay.commands.report import check_writable, is_stdout, require, write_report
+from relay.config import Device
 from relay.engine import catalog
 from relay.engine.engine import Engine
 from relay.engine.learned_voice import LearnedVoice
@@ -47,7 +48,7 @@ class VoiceQualityOptions:
     """
 
     voices: tuple[str, ...] = ()
-    device: Literal["auto", "cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     manifest: Path | None = None
     sentences: int | None = None
     crowds: tuple[int, ...] = ()

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from relay.errors import ConnectionFailed
+from relay.processes import stop
 
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
@@ -52,7 +53,7 @@ async def own_server(environ: Mapping[str, str], flags: Sequence[str] = ()) -> A
         readers.append(asyncio.create_task(_keep(process.stdout, log)))
         yield url
     finally:
-        await asyncio.shield(_stop(process))
+        await asyncio.shield(stop(process, STOP_TIMEOUT_S))
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
@@ -79,20 +80,6 @@ async def _keep(stream: asyncio.StreamReader, log: deque[str]) -> None:
     while line := await stream.readline():
         if text := line.decode(errors="replace").strip():
             log.append(text)
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 def _last(log: deque[str]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.ears_onnx import OnnxEarsRunner
@@ -29,7 +30,6 @@ Kind = Literal["ears", "voice"]
 R = TypeVar("R")
 EarsRunner = Runner[EarsInput, EarsOutput]
 VoiceRunner = Runner[VoiceInput, VoiceOutput]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 @dataclass(frozen=True, slots=True)

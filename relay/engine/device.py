@@ -6,10 +6,11 @@ import ctypes
 import importlib.util
 from typing import Literal
 
+from relay.config import Device
 from relay.errors import EngineUnavailable
 
 
-def resolve(device: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+def resolve(device: Device) -> Literal["cpu", "cuda"]:
     """The device that `auto` means here: CUDA where torch is installed and sees a GPU.
 
     Raises:

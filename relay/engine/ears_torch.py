@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.learned_ears import Counts, Decoding, Encoded, Floats, LearnedEars, choose_right, make_decoder, sound
 from relay.errors import EngineUnavailable
@@ -52,7 +53,7 @@ class TorchEarsRunner(LearnedEars[int]):
         self,
         folder: Path | None = None,
         *,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
         lookahead_ms: int | None = None,
         max_slots: int = 1024,
         max_batch: int = BATCH_ROWS,

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
+from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.draft import Draft, DraftEngine, Judgement, Verifier
 from relay.engine.draft_onnx import OnnxDraftRunner
@@ -21,7 +22,6 @@ from relay_models.draft_config import DRAFT, LISTEN, RIGHT
 from relay_models.ears_folder import graph_name
 
 FastPathName = Literal["relay", "draft"]
-Device = Literal["auto", "cpu", "cuda"]
 _NEEDS = {"relay": ("draft", "verifier", "ears"), "draft": ("draft", "ears")}
 
 

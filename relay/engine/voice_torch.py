@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.learned_voice import LearnedVoice
 from relay.errors import EngineUnavailable
@@ -53,7 +54,7 @@ class TorchVoiceRunner(LearnedVoice[int]):
         folder: Path | None = None,
         *,
         frontend: Path | None = None,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: Device = "auto",
         max_slots: int | None = None,
         block_rows: int | None = None,
     ) -> None:

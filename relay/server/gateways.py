@@ -27,6 +27,7 @@ from relay.engine.host import EngineHost
 from relay.engine.remote_wire import Welcome
 from relay.errors import ConfigError, EngineUnavailable
 from relay.metrics import Metrics
+from relay.processes import stop
 from relay.server.admission import SeatEngine, Seats
 from relay.server.app import tls_context, url_of
 from relay.server.gateway import GatewayJob, pack_job
@@ -174,22 +175,8 @@ class Gateways:
             process.stdin.write(pack_job(job))
             return await process.wait()
         finally:
-            await asyncio.shield(_stop(process))
+            await asyncio.shield(stop(process, STOP_TIMEOUT_S))
             mark_process_dead(process.pid, str(job.metrics_dir))  # type: ignore[no-untyped-call]
-
-
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 async def _listen(config: ServerConfig) -> socket.socket:

@@ -37,7 +37,7 @@ def test_paths_without_weights_are_left_out_with_the_reason(tmp_path: Path, monk
         runnable(("cascade", "relay"), models)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="the fast path runs on torch")
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="without graphs the fast path runs on torch")
 def test_all_paths_can_run_where_their_folders_are(tmp_path: Path) -> None:
     found, left_out = runnable((), folder(tmp_path, "draft", "ears", "verifier"))
     assert set(found) == {"cascade", "draft", "relay"}

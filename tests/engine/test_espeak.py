@@ -16,7 +16,7 @@ from relay.engine import espeak_voice
 from relay.engine.espeak_voice import EspeakRunner
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import EngineUnavailable
-from tests.engine.voices import audio, check, say, spoken, step
+from tests.engine.voices import ODD_TEXTS, audio, check, say, spoken, step
 
 REPLY = (
     "Hello there! I can book a table for two people at seven in the evening, near the window of the restaurant, "
@@ -125,25 +125,7 @@ def test_speed(runner: EspeakRunner) -> None:
 
 @pytest.mark.parametrize(
     ("text", "sounds"),
-    [
-        ("", False),
-        (" \n ", False),
-        ("...", False),
-        ("— !? (...)", False),
-        ("😀 🎉🎉 👍🏽", False),
-        ("\x00\x01 \x02", False),
-        ("```", False),
-        ("Привет мир, как дела", True),
-        ("你好世界", True),
-        ("مرحبا بالعالم", True),
-        ("a" * 10_000, True),
-        ("1234567890" * 100, True),
-        ("你" * 500, True),
-        ("$%&@#!" * 200, True),
-        ("<speak>&lt;b&gt; {x} [[h@'loU]] \\n", True),
-        ("word " * 2000, True),
-        ("😀" * 2000 + " well", True),
-    ],
+    [*ODD_TEXTS, ("```", False)],
     ids=lambda x: repr(x[:12]) if isinstance(x, str) else str(x),
 )
 def test_odd_text(runner: EspeakRunner, text: str, sounds: bool) -> None:

@@ -13,6 +13,26 @@ from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
 Voice = Runner[VoiceInput, VoiceOutput]
 LONGEST_PIECE_S = 20.0
 
+ODD_TEXTS = [
+    ("", False),
+    (" \n ", False),
+    ("...", False),
+    ("— !? (...)", False),
+    ("😀 🎉🎉 👍🏽", False),
+    ("\x00\x01 \x02", False),
+    ("Привет мир, как дела", True),
+    ("你好世界", True),
+    ("مرحبا بالعالم", True),
+    ("a" * 10_000, True),
+    ("1234567890" * 100, True),
+    ("你" * 500, True),
+    ("$%&@#!" * 200, True),
+    ("<speak>&lt;b&gt; {x} [[h@'loU]] \\n", True),
+    ("word " * 2000, True),
+    ("😀" * 2000 + " well", True),
+]
+"""What a language model may write, and whether there is something to hear in it."""
+
 
 def step(runner: Voice, slot: int, x: VoiceInput) -> VoiceOutput:
     (result,) = runner.step([slot], [x])
