@@ -51,7 +51,7 @@ SHARES = {
     "ljspeech_part": 0.02, "vctk_p239": 0.01,
 }  # fmt: skip
 """Of the clips of a batch; groups that the store does not have are left out."""
-LATE_SHARES = {name: share * (0.7 if name in ("espeak", "flite", "kal16") else 1.3) for name, share in SHARES.items()}
+LATE_SHARES = {name: share * (0.75 if name in ("espeak", "flite", "kal16") else 1.2) for name, share in SHARES.items()}
 """From `--late-from` on: people above all, whom the model is for."""
 JUDGED = ("slt", "slt_hts", "klatt", "kathleen", "strangers")
 """Sets that a run is judged by: voices left out of the synthesis, prompts left out, speakers left out."""
@@ -195,7 +195,7 @@ def train(rank: int, args: argparse.Namespace) -> None:
     report = Report(args.out / "log.txt", args.report_s, silent=not peers.first)
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True  # rows come in a few shapes only
-    recipe = Recipe(batch_s=args.batch_s)
+    recipe = Recipe(batch_s=args.batch_s, learning_rate=args.rate, fastemit=args.fastemit)
     tokenizer = Tokenizer.from_file(str(args.root / "tokenizer.json"))
     torch.manual_seed(recipe.seed)
     model = Ears(shape(tokenizer.get_vocab_size())).to(device)
@@ -271,6 +271,8 @@ def main() -> None:
     parser.add_argument("--store-hours", type=float, default=500.0)
     parser.add_argument("--first-hours", type=float, default=3.0, help="synthetic speech to wait for")
     parser.add_argument("--batch-s", type=float, default=Recipe().batch_s)
+    parser.add_argument("--rate", type=float, default=Recipe().learning_rate, help="highest learning rate")
+    parser.add_argument("--fastemit", type=float, default=Recipe().fastemit, help="see rnnt_loss.py")
     parser.add_argument("--report-s", type=float, default=10.0)
     parser.add_argument("--rehearse", action="store_true", help="try the dearest steps first, and say where time goes")
     parser.add_argument("--exact", type=Path, help="folder for an exact checkpoint, 16 bytes a parameter, as well")
