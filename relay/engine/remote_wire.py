@@ -109,9 +109,17 @@ class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Seated(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """How many sessions there are now, over all gateways."""
+    """How it stands with sessions, over all gateways.
+
+    Attributes:
+        taken: How many there are.
+        refusal: Why nobody else is let in although seats are free; None when somebody is.
+        loads: How much each engine is used, 0 to 1.
+    """
 
     taken: int
+    refusal: str | None = None
+    loads: dict[str, float] = {}
 
 
 Up: TypeAlias = Open | Step | Close | Ready

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from relay.engine.draft import Draft, Judgement
-from relay.engine.engine import Engine
+from relay.engine.engine import Steps
 from relay.errors import WeightsError
 from relay_models import loading
 from relay_models.drafting import Drafted
 from relay_models.host_verifier import HostVerifier, load_host_verifier
+
+_DUE_S = 0.02  # somebody waits in silence for the first words
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +70,13 @@ class VerifierRunner:
 
 
 class EngineVerifier:
-    """A `Verifier` in front of an engine of `VerifierRunner`."""
+    """A `Verifier` in front of an engine of `VerifierRunner`, of this process or of another."""
 
-    def __init__(self, engine: Engine[Judged, Judgement]) -> None:
+    def __init__(self, engine: Steps[Judged, Judgement]) -> None:
         self._engine = engine
 
     async def judge(self, draft: Draft, confidence: float) -> Judgement:
         """See `Verifier`. Raises EngineBusy when too many drafts wait."""
+        due_s = asyncio.get_running_loop().time() + _DUE_S
         async with self._engine.slot() as slot:
-            return await self._engine.step(slot, Judged(draft, confidence))
+            return await self._engine.step(slot, Judged(draft, confidence), deadline_s=due_s)

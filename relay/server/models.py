@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from relay.audio import EARS_RATE_HZ
 from relay.brains import Brain
 from relay.brains import catalog as brains
+from relay.brains.embedded import EmbeddedBrain
 from relay.config import ServerConfig
 from relay.engine import catalog
 from relay.engine.catalog import EarsOptions
@@ -15,6 +17,7 @@ from relay.engine.denoise import DenoiseRunner
 from relay.engine.ears import EarsInput
 from relay.engine.engine import Engine
 from relay.engine.fast import open_fast
+from relay.engine.load import Load
 from relay.engine.remote import EngineLink
 from relay.engine.voice import VoiceInput
 from relay.metrics import Metrics
@@ -31,11 +34,13 @@ class Models:
         services: The engines, and what else sessions share.
         capacity: How many sessions they are for.
         denoiser_delay_s: By how much noise suppression is late.
+        loads: Of the engines that run here, by name.
     """
 
     services: Services
     capacity: int
     denoiser_delay_s: float = 0.0
+    loads: Mapping[str, Load] = field(default_factory=dict)
 
 
 async def load(config: ServerConfig, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
@@ -60,7 +65,16 @@ async def load(config: ServerConfig, metrics: Metrics, stack: contextlib.AsyncEx
         opened = open_fast(config.path, config.device, config.models_dir, max_slots=_FAST_SESSIONS)
         fast = Fast(*await stack.enter_async_context(opened), config.path)
     services = Services(ears, voice, brain, metrics, config.limits, denoiser, speculate=config.speculates, fast=fast)
-    return Models(services, min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots), delay_s)
+    engines = {
+        "ears": ears,
+        "voice": voice,
+        "brain": brain.engine if isinstance(brain, EmbeddedBrain) else None,
+        "noise suppression": denoiser,
+        "draft model": None if fast is None else fast.engine,
+    }
+    loads = {name: engine.load for name, engine in engines.items() if isinstance(engine, Engine)}
+    capacity = min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots)
+    return Models(services, capacity, delay_s, loads)
 
 
 async def reach(config: ServerConfig, link: EngineLink, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:

@@ -339,8 +339,8 @@ def test_turns_of_sessions(exported_ears: Path) -> None:
         hearing = asyncio.create_task(hear(inbox, engine, on_output, lambda _, error: failures.append(error)))
         for turn in turns:
             for piece in np.split(recordings[turn], range(0, len(recordings[turn]), 1_600)[1:]):
-                await inbox.put(TurnAudio(turn, piece))
-            await inbox.put(TurnAudio(turn, NOTHING, last=True))
+                await inbox.put(TurnAudio(turn, piece, 0.0))
+            await inbox.put(TurnAudio(turn, NOTHING, 0.0, last=True))
         inbox.close()
         await hearing
 

@@ -32,6 +32,7 @@ from relay.engine.remote_wire import (
     Failed,
     FrameError,
     Frames,
+    Seated,
     Up,
     Welcome,
     body_bytes,
@@ -395,9 +396,10 @@ def test_a_gateway_reaches_its_own_slots_only_and_nonsense_cuts_it_off() -> None
 def test_all_gateways_are_told_of_the_seats() -> None:
     async def main() -> None:
         async with hosted(Engine(Adding(), name="ears")) as (host, path), remote.connect(path) as one:
-            host.seated(2)
+            host.seated(Seated(2, "no time", {"ears": 0.9}))
             async with remote.connect(path) as late:
                 await until(lambda: one.taken == late.taken == 2)
+                assert (one.refusal, late.loads) == ("no time", {"ears": 0.9})
                 assert late.welcome == Welcome(["ears"], SLOTS)
 
     asyncio.run(main())

@@ -52,7 +52,7 @@ def test_origin(host: str, origin: str | None, loopback: bool, has_key: bool, ad
 
 def test_seats() -> None:
     counted: list[int] = []
-    seats = Seats(1, counted.append)
+    seats = Seats(1, on_change=counted.append)
 
     async def main() -> None:
         async with seats.seat():
