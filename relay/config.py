@@ -103,8 +103,6 @@ class ServerConfig:
             raise ConfigError("--max-load-percent must be 0 to 100; 0 refuses nobody for want of time")
         if not 0 <= self.gateways <= 64:
             raise ConfigError("--gateways must be 0 to 64; a core of its own for each is plenty")
-        if self.gateways and self.path != "cascade":
-            raise ConfigError(f"--gateways works with --path cascade only so far; leave it out, or --path {self.path}")
         if self.lookahead_ms is not None and self.lookahead_ms < 0:
             raise ConfigError("--lookahead-ms must be at least 0")
         if self.brain_delay_ms < 0:

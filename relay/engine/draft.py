@@ -11,6 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from relay.audio import EARS_RATE_HZ, Int16Array, samples_in
 from relay.engine.engine import Steps
+from relay_models.drafting import Drafted
 
 DRAFT_FRAME_SAMPLES = samples_in(160, EARS_RATE_HZ)
 """The draft model says one token in so much audio."""
@@ -45,7 +46,7 @@ class Draft:
 
     words: tuple[str, ...]
     complete: bool = False
-    evidence: object = field(default=None, compare=False)
+    evidence: Drafted | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,13 @@ from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from relay.brains.embedded import EmbeddedBrain
+from relay.brains import catalog as brains
 from relay.config import ServerConfig
 from relay.engine.engine import Steps
 from relay.engine.host import EngineHost
 from relay.engine.load import Admission
 from relay.engine.remote_wire import Seated, Welcome
+from relay.engine.verifier import EngineVerifier
 from relay.errors import ConfigError, EngineUnavailable
 from relay.metrics import Metrics
 from relay.processes import stop
@@ -116,8 +117,12 @@ class Gateways:
         engines: dict[str, Steps[Any, Any]] = {"ears": services.ears, "voice": services.voice}
         if services.denoiser is not None:
             engines["denoise"] = services.denoiser
-        if isinstance(services.brain, EmbeddedBrain) and services.brain.engine is not None:
-            engines["brain"] = services.brain.engine
+        if (brain := brains.engine_of(services.brain)) is not None:
+            engines["brain"] = brain
+        if services.fast is not None:
+            engines["draft"] = services.fast.engine
+            if isinstance(services.fast.verifier, EngineVerifier):
+                engines["verifier"] = services.fast.verifier.engine
         welcome = Welcome(sorted(engines), models.capacity, models.denoiser_delay_s)
         admission = Admission(models.loads, max_share=self._config.max_load_percent / 100)
 
