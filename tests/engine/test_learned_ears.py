@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,14 +40,14 @@ SECOND = 16_000
 NOTHING = np.empty(0, dtype=np.int16)
 
 
-@pytest.fixture(scope="module", params=["onnx", "torch", "torch, static"])
+@pytest.fixture(scope="module", params=["onnx", "torch", "torch, static", "torch, static, in parts"])
 def runner(request: pytest.FixtureRequest, exported_ears: Path) -> Iterator[LearnedEars[object]]:
     runner: LearnedEars[object]
     if request.param == "onnx":
         runner = OnnxEarsRunner(exported_ears)  # type: ignore[assignment]
     else:
-        static = request.param == "torch, static"
-        runner = TorchEarsRunner(exported_ears, device="cpu", static=static, max_slots=8, max_batch=6)  # type: ignore[assignment]
+        sizes: dict[str, Any] = {"max_slots": 8, "max_batch": 6, "rows": 2 if "parts" in request.param else None}
+        runner = TorchEarsRunner(exported_ears, device="cpu", static="static" in request.param, **sizes)  # type: ignore[assignment]
     runner.load()
     for slot in range(6):
         runner.open(slot)
