@@ -15,6 +15,7 @@ import numpy as np
 from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.learned_ears import Counts, Decoding, Encoded, Floats, LearnedEars, choose_right, make_decoder, sound
+from relay.engine.torch_steps import powers
 from relay.errors import EngineUnavailable
 from relay_models.ears_folder import OWN, EarsFolder, load_pieces
 
@@ -126,7 +127,7 @@ class TorchEarsRunner(LearnedEars[int]):
         if on_gpu and row_bytes * self.max_slots > _STATIC_SHARE * torch.cuda.mem_get_info()[0]:
             log.warning("no room on the GPU for %d streams at once: their steps will be slower", self.max_slots)
             return False
-        sizes = [*(2**power for power in range((self._batch_rows - 1).bit_length())), self._batch_rows]
+        sizes = powers(self._batch_rows)
         for fused in (True, False) if on_gpu else (False,):
             try:
                 slots = EarsSlots(ears, right, self.max_slots, ops=_fused_ops() if fused else None)

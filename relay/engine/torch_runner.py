@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from relay.engine.brain import READING, BrainInput, BrainOutput, FloatArray, Plan, Rows, draw
+from relay.engine.torch_steps import static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
 
 if TYPE_CHECKING:
-    from relay_models.decoder_slots import DecoderSlots
     from relay_models.slot_pipeline import Pipeline
 
 PREFILL_TOKENS = 64
 _WIDTHS = (1, PREFILL_TOKENS)  # two only, each captured
-
-log = logging.getLogger(__name__)
 
 
 class TorchBrainRunner:
@@ -71,21 +68,12 @@ class TorchBrainRunner:
             raise EngineUnavailable(f"torch cannot use {self._device!r}: {' '.join(str(error).split())}") from error
         self._context, self._vocabulary = model.config.max_position_embeddings, model.config.vocab_size
         slots = DecoderSlots(model, self._cache_rows)
-        self._pipelines = {width: self._captured(slots, width) for width in _WIDTHS}
-
-    def _captured(self, slots: DecoderSlots, width: int) -> Pipeline:
-        from relay_models.slot_graph import Buckets
-        from relay_models.slot_pipeline import Pipeline
-
-        sizes = [*(2**power for power in range((self.max_batch - 1).bit_length())), self.max_batch]
-        blank = partial(slots.inputs, width=width)
-        if self._device != "cpu":
-            try:
-                return Pipeline(Buckets(slots.step, blank, sizes, graph=True), depth=1)
-            except RuntimeError as error:  # a driver that captures nothing
-                cause = " ".join(str(error).split())[:300]
-                log.warning("the language model goes without CUDA graphs and will be slower: %s", cause)
-        return Pipeline(Buckets(slots.step, blank, sizes, graph=False), depth=1)
+        self._pipelines = {
+            width: static_steps(
+                slots.step, partial(slots.inputs, width=width), self.max_batch, name=f"language model, {width} wide,"
+            )
+            for width in _WIDTHS
+        }
 
     def open(self, slot: int) -> None:
         """Nothing to prepare: a slot takes a row when it is first stepped."""
