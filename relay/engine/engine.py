@@ -213,6 +213,10 @@ class Engine(Generic[X, Y]):
         # Shielded: cancelling the caller must not lose track of a step that the thread is running.
         return await asyncio.shield(future)
 
+    def _deliver_all(self, batch: Sequence[Job[X]], results: Sequence[Y | BaseException | None]) -> None:
+        for job, result in zip(batch, results, strict=True):
+            self._deliver(job.slot, result)
+
     def _deliver(self, slot: int, result: Y | BaseException | None) -> None:
         future = self._futures.pop(slot, None)
         if future is None or future.done():
@@ -241,9 +245,9 @@ class Engine(Generic[X, Y]):
                 if self._closing:
                     break
                 batch = self._batcher.take()
-            for job, result in zip(batch, self._execute(batch), strict=True):
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    call(self._deliver, job.slot, result)
+            results = self._execute(batch)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                call(self._deliver_all, batch, results)
         try:
             self._runner.unload()
         except Exception:

@@ -24,12 +24,14 @@ def runner() -> OnnxBrainRunner:
     return runner
 
 
-@pytest.fixture(scope="module")
-def torch_runner() -> Iterator[TorchBrainRunner]:
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
+def torch_runner(request: pytest.FixtureRequest) -> Iterator[TorchBrainRunner]:
     torch = pytest.importorskip("torch")
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more only wait for each other at this size
-    runner = TorchBrainRunner(device="cpu", cache_rows=3)
+    runner = TorchBrainRunner(device=request.param, cache_rows=3)
     runner.load()
     yield runner
     runner.unload()

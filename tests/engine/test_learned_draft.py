@@ -54,6 +54,8 @@ RUNNERS: dict[str, Callable[..., LearnedDraft]] = {
     "torch": TorchDraftRunner,
     "torch, static": partial(TorchDraftRunner, static=True),
 }
+if torch.cuda.is_available():
+    RUNNERS["torch, on a GPU"] = partial(TorchDraftRunner, device="cuda")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -40,14 +40,21 @@ SECOND = 16_000
 NOTHING = np.empty(0, dtype=np.int16)
 
 
-@pytest.fixture(scope="module", params=["onnx", "torch", "torch, static", "torch, static, in parts"])
+KINDS = ("onnx", "torch", "torch, static", "torch, in parts", "torch, in parts, on a GPU")
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def runner(request: pytest.FixtureRequest, exported_ears: Path) -> Iterator[LearnedEars[object]]:
     runner: LearnedEars[object]
     if request.param == "onnx":
         runner = OnnxEarsRunner(exported_ears)  # type: ignore[assignment]
     else:
+        device: Literal["cpu", "cuda"] = "cuda" if "GPU" in request.param else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
         sizes: dict[str, Any] = {"max_slots": 8, "max_batch": 6, "rows": 2 if "parts" in request.param else None}
-        runner = TorchEarsRunner(exported_ears, device="cpu", static="static" in request.param, **sizes)  # type: ignore[assignment]
+        how: dict[str, Any] = {"device": device, "dtype": "float32", "static": request.param != "torch"}
+        runner = TorchEarsRunner(exported_ears, **how, **sizes)  # type: ignore[assignment]
     runner.load()
     for slot in range(6):
         runner.open(slot)

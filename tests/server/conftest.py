@@ -148,7 +148,11 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Any:
     ) -> AsyncIterator[Stand]:
         catalog = SimpleNamespace(ears=lambda *_, **__: BeepEars(), voice=lambda *_, **__: voice())
         monkeypatch.setattr(models, "catalog", catalog)
-        monkeypatch.setattr(models, "brains", SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed.")))
+        monkeypatch.setattr(
+            models,
+            "brains",
+            SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed."), engine_of=lambda _: None),
+        )
         async with RelayServer(ServerConfig(port=0, **config)) as server:
             yield Stand(server)
 
