@@ -10,7 +10,7 @@ import numpy as np
 
 from relay.engine.draft import DRAFT_FRAME_SAMPLES
 from relay.engine.learned_draft import Floats, Integers, LearnedDraft
-from relay.engine.torch_steps import static_steps
+from relay.engine.torch_steps import own_stream, static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
 from relay_models.drafting import Chosen, Drafted, Drafting
@@ -72,6 +72,7 @@ class TorchDraftRunner(LearnedDraft):
         if self._device == "cpu":
             torch.set_num_threads(1)  # single tokens are small products: more threads only wait for each other
         try:
+            own_stream(self._device)
             self._tokenizer = ChatTokenizer.load(self._tokenizer_path)
             model = load_draft(self._draft_folder).to(self._device)
             self._config = model.config

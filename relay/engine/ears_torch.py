@@ -15,7 +15,7 @@ import numpy as np
 from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.learned_ears import Counts, Decoding, Encoded, Floats, LearnedEars, choose_right, make_decoder, sound
-from relay.engine.torch_steps import powers
+from relay.engine.torch_steps import own_stream, powers
 from relay.errors import EngineUnavailable
 from relay_models.ears_folder import OWN, EarsFolder, load_pieces
 
@@ -96,6 +96,7 @@ class TorchEarsRunner(LearnedEars[int]):
         tensors = {name: tensor.numpy() for name, tensor in ears.state_dict().items()}
         transducer = sound(lambda: HostTransducer.from_tensors(ears.config.transducer, tensors))
         try:
+            own_stream(device)
             self._chunk = ChunkStep(ears.to(device=device, dtype=dtype), right)
         except RuntimeError as error:
             raise EngineUnavailable(f"torch cannot use {device!r}: {' '.join(str(error).split())}") from error

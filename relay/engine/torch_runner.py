@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from relay.engine.brain import READING, BrainInput, BrainOutput, FloatArray, Plan, Rows, draw
-from relay.engine.torch_steps import static_steps
+from relay.engine.torch_steps import own_stream, static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
 
@@ -61,6 +61,7 @@ class TorchBrainRunner:
             raise EngineUnavailable("the torch runner needs torch: pip install 'relay-dialogue[gpu]'") from error
         try:
             folder = self._folder or loading.locate("brain")
+            own_stream(self._device)
             model = load_packed_decoder(folder).to(self._device)
         except loading.WeightsError as error:
             raise WeightsError(str(error)) from error

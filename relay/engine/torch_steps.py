@@ -14,6 +14,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+def own_stream(device: str) -> None:
+    """On a GPU, what this thread does from now on goes to a stream of its own, beside what other engines compute.
+
+    Raises:
+        RuntimeError, AssertionError: Torch cannot use the device.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    torch.cuda.synchronize()  # what was begun on the stream before
+    torch.cuda.set_stream(torch.cuda.Stream())
+
+
 def powers(rows: int) -> list[int]:
     """Sizes of batches up to so many rows: powers of two, and that number."""
     return [*(2**power for power in range((rows - 1).bit_length())), rows]
