@@ -1,17 +1,13 @@
-"""What steps of the torch runners take, host and device together: `python -m relay_benchmarks.runners --device cuda`.
+"""What steps of the torch runners take, host and device together, by how many are stepped.
 
-The recogniser and the language model are those that ship; the draft model has its size and random weights. Prints JSON:
-milliseconds of a round of the recogniser (a chunk of every stream, in steps of `max_batch`, encoded `rows` at once), of
-a token and of a read of the language model, and of a frame and a draft of the draft model, by how many are stepped.
+The recogniser and the language model are those that ship; the draft model has its size and random weights.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib import resources
 from itertools import count
@@ -35,11 +31,32 @@ from relay_models.draft import DraftConfig, DraftModel, save_draft
 from relay_models.framing import chunk_samples
 
 Device = Literal["cpu", "cuda"]
-_STEPS, _WARM_UP = 40, 5
+
+
+@dataclass(frozen=True, slots=True)
+class RunnersOptions:
+    """What `relay bench runners` was asked.
+
+    Attributes:
+        device: Where they run.
+        streams: Of the recogniser, all of them speaking.
+        rows: Of the recogniser, encoded at once.
+        batches: How many dialogues and sessions the language and the draft model step at once.
+        steps: How many are timed.
+    """
+
+    device: Device = "cuda"
+    streams: Sequence[int] = (64, 256)
+    rows: int = 64
+    batches: Sequence[int] = (1, 8, 32)
+    steps: int = 40
+
+
+_WARM_UP = 5
 _LOOKAHEAD_MS, _RIGHT = 80, 1
 
 
-def ears(device: Device, streams: int, max_batch: int, rows: int, *, steps: int = _STEPS) -> dict[str, Any]:
+def ears(device: Device, streams: int, max_batch: int, rows: int, *, steps: int) -> dict[str, Any]:
     """A chunk of every stream, all of them speaking."""
     runner = TorchEarsRunner(
         device=device, lookahead_ms=_LOOKAHEAD_MS, max_slots=streams, max_batch=max_batch, rows=rows, static=True
@@ -63,7 +80,7 @@ def ears(device: Device, streams: int, max_batch: int, rows: int, *, steps: int 
     return {**sizes, **percentiles(times)}
 
 
-def brain(device: Device, batches: Sequence[int], *, steps: int = _STEPS) -> list[dict[str, Any]]:
+def brain(device: Device, batches: Sequence[int], *, steps: int) -> list[dict[str, Any]]:
     """A read of `PREFILL_TOKENS` and a token for each of so many dialogues."""
     runner = TorchBrainRunner(device=device, cache_rows=2 * max(batches), max_batch=max(batches))
     runner.load()
@@ -91,7 +108,7 @@ def brain(device: Device, batches: Sequence[int], *, steps: int = _STEPS) -> lis
     return found
 
 
-def draft(device: Device, batches: Sequence[int], *, steps: int = _STEPS) -> list[dict[str, Any]]:
+def draft(device: Device, batches: Sequence[int], *, steps: int) -> list[dict[str, Any]]:
     """A frame of 160 ms, and a draft of seven words, for each of so many sessions."""
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
@@ -131,30 +148,35 @@ def _question() -> Int16Array:
         return load(path, EARS_RATE_HZ)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Measures and prints; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda")
-    parser.add_argument("--streams", type=int, nargs="+", default=[64, 256], help="of the recogniser")
-    parser.add_argument("--rows", type=int, default=64, help="of the recogniser, encoded at once")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32], help="of the language and draft models")
-    parser.add_argument("--steps", type=int, default=_STEPS)
-    options = parser.parse_args(argv)
-    device: Device = options.device
-    rounds = [
-        ears(device, streams, max_batch, rows, steps=options.steps)
-        for streams in options.streams
-        for max_batch, rows in ((options.rows, options.rows), (4 * options.rows, options.rows))
+def run(asked: RunnersOptions, note: Callable[[str], None]) -> dict[str, Any]:
+    """Measures all; the report's times are in ms.
+
+    Args:
+        asked: What is measured.
+        note: Told what comes next.
+    """
+    rounds = []
+    for streams in asked.streams:
+        note(f"{streams} streams of the recogniser ...")
+        for max_batch in (asked.rows, 4 * asked.rows):
+            rounds.append(ears(asked.device, streams, max_batch, asked.rows, steps=asked.steps))
+    note("the language model ...")
+    tokens = brain(asked.device, asked.batches, steps=asked.steps)
+    note("the draft model ...")
+    drafts = draft(asked.device, asked.batches, steps=asked.steps)
+    return {"machine": machine(asked.device), "ears": rounds, "brain": tokens, "draft": drafts}
+
+
+def table(report: Mapping[str, Any]) -> list[str]:
+    """The report as lines."""
+    lines = [
+        f"ears   {one['streams']:5} streams, {one['max_batch']} stepped and {one['rows']} encoded at once: "
+        f"P50 {one['p50_ms']:.2f} ms, P99 {one['p99_ms']:.2f} ms of every {one['chunk_ms']:.0f} ms"
+        for one in report["ears"]
     ]
-    report = {
-        "machine": machine(device),
-        "ears": rounds,
-        "brain": brain(device, options.batches, steps=options.steps),
-        "draft": draft(device, options.batches, steps=options.steps),
-    }
-    print(json.dumps(report, indent=1))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    for part, sizes in (("brain", "dialogues"), ("draft", "sessions")):
+        lines += [
+            f"{part:6} {one[sizes]:5} {sizes}, a {one['what']}: P50 {one['p50_ms']:.2f} ms, P99 {one['p99_ms']:.2f} ms"
+            for one in report[part]
+        ]
+    return lines
