@@ -370,7 +370,7 @@ def test_steps_are_measured_against_the_time_they_were_given() -> None:
             assert engine.load.used(time.monotonic()) == 0.0
             for _ in range(20):
                 await engine.step(slot, 1)  # without a deadline nobody counts
-            assert engine.load.used(time.monotonic()) >= 0.04
+            assert engine.load.used(time.monotonic()) > 0.03
             assert engine.load.deadline_share(time.monotonic()) == 0.0
             for _ in range(40):
                 await engine.step(slot, 1, deadline_s=asyncio.get_running_loop().time() + 3600)
