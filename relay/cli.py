@@ -72,6 +72,13 @@ SERVE_FLAGS = (
     ServeFlag("port", "port to listen on; 0 picks a free one, named on the ready line", "PORT", int, default=8000),
     ServeFlag("device", "where models run", None, str, DEVICES, "auto"),
     ServeFlag("max-sessions", "callers admitted at once; default: as many as the engines can hold", "N", int),
+    ServeFlag(
+        "max-load-percent",
+        "part of its time that any model may be used, as measured, before newcomers are refused; 0: refuse nobody",
+        "N",
+        int,
+        default=80,
+    ),
     ServeFlag("api-key", "key that clients must present", "KEY"),
     ServeFlag("tls-cert", "PEM certificate chain; with --tls-key the server speaks TLS", "FILE", Path),
     ServeFlag("tls-key", "PEM private key", "FILE", Path),

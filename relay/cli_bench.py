@@ -44,6 +44,7 @@ def add_bench(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
     _add_bench_echo(suites)
     _add_bench_page(suites)
     _add_bench_streaming(suites)
+    _add_bench_runners(suites)
 
 
 def _add_spoken(suite: Parser, environ: Mapping[str, str], *, turns: int, drawn: str) -> None:
@@ -345,3 +346,31 @@ def _bench_streaming(options: argparse.Namespace, environ: Mapping[str, str]) ->
     from relay_benchmarks.streaming_options import options_of
 
     return bench_streaming(options_of(options), options.json, options.plot)
+
+
+def _add_bench_runners(suites: Commands[Parser]) -> None:
+    runners = add_command(suites, "runners", "measure what steps of the torch runners take", _bench_runners)
+    runners.add_argument("--device", choices=DEVICES, default="auto", help="where they run; default auto")
+    runners.add_argument(
+        "--streams", type=positive, nargs="+", default=[64, 256], metavar="N", help="of the recogniser; default 64 256"
+    )
+    runners.add_argument(
+        "--rows", type=positive, default=64, metavar="N", help="of the recogniser, encoded at once; default 64"
+    )
+    runners.add_argument(
+        "--batches",
+        type=positive,
+        nargs="+",
+        default=[1, 8, 32],
+        metavar="N",
+        help="dialogues of the language model and sessions of the draft model, stepped at once; default 1 8 32",
+    )
+    runners.add_argument("--steps", type=positive, default=40, metavar="N", help="timed of each; default 40")
+    runners.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
+
+
+def _bench_runners(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_runners import bench_runners
+
+    sizes = (tuple(options.streams), options.rows, tuple(options.batches), options.steps)
+    return bench_runners(options.device, *sizes, options.json)

@@ -42,6 +42,7 @@ class ServerConfig:
         port: Port; 0 picks a free one.
         device: Where models run.
         max_sessions: Sessions admitted at once; None: as many as the engines have slots for.
+        max_load_percent: Part of its time that any engine may be used before newcomers are refused; 0: never refuse.
         api_key: Clients must present it when it is set.
         tls_cert: PEM certificate chain; with `tls_key`, the server speaks TLS.
         tls_key: PEM private key.
@@ -67,6 +68,7 @@ class ServerConfig:
     port: int = 8000
     device: Device = "auto"
     max_sessions: int | None = None
+    max_load_percent: int = 80
     api_key: str | None = field(default=None, repr=False)
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -97,10 +99,10 @@ class ServerConfig:
             raise ConfigError("--llm-model needs --llm-url; without a URL the embedded model answers")
         if self.max_sessions is not None and self.max_sessions < 1:
             raise ConfigError("--max-sessions must be at least 1")
+        if not 0 <= self.max_load_percent <= 100:
+            raise ConfigError("--max-load-percent must be 0 to 100; 0 refuses nobody for want of time")
         if not 0 <= self.gateways <= 64:
             raise ConfigError("--gateways must be 0 to 64; a core of its own for each is plenty")
-        if self.gateways and self.path != "cascade":
-            raise ConfigError(f"--gateways works with --path cascade only so far; leave it out, or --path {self.path}")
         if self.lookahead_ms is not None and self.lookahead_ms < 0:
             raise ConfigError("--lookahead-ms must be at least 0")
         if self.brain_delay_ms < 0:

@@ -57,7 +57,7 @@ class Unauthorized(RelayError):
 
 
 class TooManySessions(RelayError):
-    """The server holds as many sessions as it admits."""
+    """The server holds as many sessions as it admits, or as it has time for."""
 
 
 class StageFailed(RelayError):

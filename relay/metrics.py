@@ -72,6 +72,13 @@ class Metrics:
         )
         self.sessions_total = Counter("relay_sessions_opened", "Sessions opened.", registry=self.registry)
         self.refused = Counter("relay_refused", "Connections refused.", ["reason"], registry=self.registry)
+        self.load = Gauge(
+            "relay_load",
+            "Part of its time that an engine, or the event loop with the sockets, is used; callers are refused near 1.",
+            ["part"],
+            registry=self.registry,
+            multiprocess_mode="livemostrecent",
+        )
         self.errors = Counter("relay_errors", "Errors shown to clients.", ["code"], registry=self.registry)
         self.replies = Counter("relay_replies", "Replies by how they ended.", ["status"], registry=self.registry)
         self.barge_ins = Counter("relay_barge_ins", "Replies stopped by the user's voice.", registry=self.registry)

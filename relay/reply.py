@@ -152,7 +152,9 @@ class Reply:
             if voice is None:
                 await _discard(words)
             else:
-                await speak(words, voice, self._send, speed=self.response.speed, hold=self._hold())
+                await speak(
+                    words, voice, self._send, speed=self.response.speed, hold=self._hold(), ahead_s=self._ahead_s
+                )
             said.set()
 
         try:

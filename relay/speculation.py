@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 MAX_WORDS = 8
 """After so many words a speculation waits to be needed."""
 
+_UNHEARD_S = 0.3  # nobody waits for it yet: the turn ends a while after it was likely to
+
 MAX_SAMPLES = samples_in(1500, VOICE_RATE_HZ)
 """And after so much audio; what one step of the voice gives is not cut."""
 
@@ -71,7 +73,8 @@ class HeldVoice:
             text = "".join(words)
             self._fed_words += len(text.split())
             try:
-                output = await self._voice.step(self._slot, VoiceInput(text, final, self._speed))
+                x, due_s = VoiceInput(text, final, self._speed), asyncio.get_running_loop().time() + _UNHEARD_S
+                output = await self._voice.step(self._slot, x, deadline_s=due_s)
             except Exception as error:
                 self._error = error
                 return
@@ -88,10 +91,10 @@ class HeldVoice:
             async with self._voice.slot() as slot:
                 yield slot
 
-    async def step(self, slot: int, x: VoiceInput) -> VoiceOutput:
+    async def step(self, slot: int, x: VoiceInput, *, deadline_s: float = 0.0) -> VoiceOutput:
         """What is held, then what the voice makes. Raises what the voice raises."""
         if self._uses > 1:
-            return await self._voice.step(slot, x)
+            return await self._voice.step(slot, x, deadline_s=deadline_s)
         words = x.text.split()
         self._unfed += "".join(f" {word}" for word in words[max(self._fed_words - self._given_words, 0) :])
         self._given_words += len(words)
@@ -105,7 +108,7 @@ class HeldVoice:
             if self._ended or (self._given_words < self._fed_words and not x.final):
                 return VoiceOutput(NO_AUDIO, final=x.final)
             text, self._unfed = self._unfed, ""
-            return await self._voice.step(slot, replace(x, text=text))
+            return await self._voice.step(slot, replace(x, text=text), deadline_s=deadline_s)
 
     def _next_held(self, *, all_given: bool) -> VoiceOutput:
         output = self._held[0]

@@ -101,6 +101,7 @@ class UserSide:
         self._to_ears: Channel[TurnAudio] = Channel(
             int(limits.max_audio_ahead_s * EARS_RATE_HZ), weight=lambda item: max(1, len(item.pcm))
         )
+        self._came_s = 0.0
         self._turn_id: int | None = None
         self._turns: dict[int, UserTurn] = {}
 
@@ -160,14 +161,17 @@ class UserSide:
 
     async def append(self, data: bytes) -> None:
         """Audio in the session's input format."""
-        self._services.metrics.audio_in.inc(self._intake.seconds_of(data))
+        seconds = self._intake.seconds_of(data)
+        self._services.metrics.audio_in.inc(seconds)
+        # Audio that is sent ahead of real time has the time that it would have if it were not.
+        self._came_s = max(self._came_s + seconds, asyncio.get_running_loop().time())
         if self._recorder is not None:
             self._recorder.heard(self._intake.received_samples, data)
         for count, found in enumerate(self._intake.push(data), 1):
             match found:
                 case Speech(pcm=pcm):
                     if self._turn_id is not None:
-                        await self._to_ears.put(TurnAudio(self._turn_id, pcm))
+                        await self._to_ears.put(TurnAudio(self._turn_id, pcm, self._came_s))
                         self._watch_pause()
                 case Started():
                     self._begin_turn(found)
@@ -221,14 +225,18 @@ class UserSide:
         user_turn.clock = StageClock.at_turn_end(input_ms(ended.speech_sample), input_ms(ended.decided_sample))
         self._on_event(UserStopped())
         self._flush()
-        await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, last=True))
+        await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, self._now_s(), last=True))
 
     async def _discard_turn(self) -> None:
         turn_id, self._turn_id = self._turn_id, None
         if turn_id is not None:
             del self._turns[turn_id]
             self._on_event(UserStopped(discarded=True))
-            await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, last=True, discarded=True))
+            await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, self._now_s(), last=True, discarded=True))
+
+    def _now_s(self) -> float:
+        """When the newest audio was spoken; see `TurnAudio.came_s`."""
+        return max(self._came_s, asyncio.get_running_loop().time())
 
     def _on_heard(self, turn_id: int, output: EarsOutput) -> None:
         user_turn = self._turns.get(turn_id)

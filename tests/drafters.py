@@ -38,7 +38,7 @@ class ScriptedDrafter:
         finally:
             self.open_slots -= 1
 
-    async def step(self, slot: int, x: DraftInput) -> DraftOutput:
+    async def step(self, slot: int, x: DraftInput, *, deadline_s: float = 0.0) -> DraftOutput:
         self.steps += 1
         if self.fails_at is not None and self.steps >= self.fails_at:
             self.fails_at = None

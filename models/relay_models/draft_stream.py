@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,6 +113,9 @@ class Drafter:
             token, *sure = model.choose(hidden, self._banned)
             # Together, so that a GPU is waited for once more only.
             numbers = torch.cat((hidden.float(), torch.stack(sure, dim=1)), dim=1).cpu().numpy()
-            return Chosen(token.cpu().numpy(), numbers[:, : -len(sure)], *numbers[:, -len(sure) :].T)
+            numbers = numbers[:, None]
+            return Chosen(
+                token.cpu().numpy()[:, None], numbers[..., : -len(sure)], *np.moveaxis(numbers[..., -len(sure) :], 2, 0)
+            )
 
         return self._drafting.run(step, len(rows), max_tokens=max_tokens, max_words=max_words)

@@ -53,12 +53,12 @@ class Drafted:
 
 
 class Chosen(NamedTuple):
-    """The token that each row of a fork says next.
+    """The tokens that each row of a fork says next: one, or several that followed one another without being asked for.
 
     Attributes:
-        token: [rows] int64.
-        hidden: [rows, hidden_size] float32, the state it was drawn from.
-        log_probability, entropy, margin: [rows] float32, see `Drafted`.
+        token: [rows, tokens] int64.
+        hidden: [rows, tokens, hidden_size] float32, the states they were drawn from.
+        log_probability, entropy, margin: [rows, tokens] float32, see `Drafted`.
     """
 
     token: Integers
@@ -107,24 +107,25 @@ class Drafting:
         """Drafts until every row has its words.
 
         Args:
-            step: Takes the token before, [rows] int64, and gives the next one, never one of `banned`; advances forks.
+            step: Takes the token before, [rows] int64, and gives the next ones, none of `banned`; advances forks.
             rows: Number of forks, at least one.
             max_tokens: Bound of a draft's tokens.
             max_words: Bound of its words.
         """
         previous = np.full(rows, self._begin)
         active, words = np.ones(rows, dtype=np.bool_), np.ones(rows, dtype=np.int64)
-        steps: list[Chosen] = []
-        for _ in range(max_tokens + 1):  # one more, to see whether it ends there
-            chosen = step(previous)
-            previous = chosen.token
-            words += self._begins[previous] if steps else 0
-            steps.append(chosen)
-            # One word more than is wanted shows that the last one is whole.
-            active &= (previous != self._end) & (words <= max_words)
-            if not active.any():
-                break
-        whole = Chosen(*(np.stack(parts, axis=1) for parts in zip(*steps, strict=True)))
+        blocks: list[Chosen] = []
+        count = 0
+        while active.any() and count <= max_tokens:  # one more, to see whether it ends there
+            blocks.append(step(previous))
+            for previous in blocks[-1].token.T[: max_tokens + 1 - count]:
+                words += self._begins[previous] if count else 0
+                count += 1
+                # One word more than is wanted shows that the last one is whole.
+                active &= (previous != self._end) & (words <= max_words)
+                if not active.any():
+                    break
+        whole = Chosen(*(np.concatenate(parts, axis=1)[:, :count] for parts in zip(*blocks, strict=True)))
         return [self._cut(Chosen(*(part[row] for part in whole)), max_tokens, max_words) for row in range(rows)]
 
     def _cut(self, said: Chosen, max_tokens: int, max_words: int) -> Drafted:

@@ -92,6 +92,11 @@ class Buckets:
         found = [Bucket(step, blank(rows), graph=graph, pool=pool) for rows in sorted(set(sizes), reverse=True)]
         self._buckets = found[::-1]
 
+    @property
+    def largest(self) -> Bucket:
+        """The step of the most rows."""
+        return self._buckets[-1]
+
     def step(self, **inputs: Tensor) -> Outputs:
         """One step of as many rows as the inputs have, all of them active; `active` is not among the inputs.
 

@@ -21,6 +21,15 @@ def make(config: ServerConfig, engine: Steps[BrainInput, BrainOutput] | None = N
     return DelayedBrain(brain, config.brain_delay_ms / 1000) if config.brain_delay_ms else brain
 
 
+def engine_of(brain: Brain) -> Steps[BrainInput, BrainOutput] | None:
+    """The engine of an embedded brain that was entered; None for any other brain."""
+    if isinstance(brain, DelayedBrain):
+        return engine_of(brain.brain)
+    from relay.brains.embedded import EmbeddedBrain
+
+    return brain.engine if isinstance(brain, EmbeddedBrain) else None
+
+
 def _make(config: ServerConfig, engine: Steps[BrainInput, BrainOutput] | None) -> Brain:
     if config.llm_url is not None:
         from relay.brains.openai_chat import OpenAIChatBrain

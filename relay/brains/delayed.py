@@ -18,26 +18,29 @@ class DelayedBrain:
     Args:
         brain: The brain that answers.
         delay_s: What is added before the first piece.
+
+    Attributes:
+        brain: The brain behind.
     """
 
     def __init__(self, brain: Brain, delay_s: float) -> None:
         self.name = brain.name
-        self._brain = brain
+        self.brain = brain
         self._delay_s = delay_s
 
     async def __aenter__(self) -> DelayedBrain:
         """Enters the brain behind. Raises what that raises."""
-        await self._brain.__aenter__()
+        await self.brain.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Leaves it."""
-        await self._brain.__aexit__(*exc)
+        await self.brain.__aexit__(*exc)
 
     @contextlib.asynccontextmanager
     async def dialogue(self) -> AsyncIterator[Dialogue]:
         """As in `Brain`."""
-        async with self._brain.dialogue() as dialogue:
+        async with self.brain.dialogue() as dialogue:
             yield _Delayed(dialogue, self._delay_s)
 
 

@@ -19,6 +19,8 @@ from relay_models.tokenizer import ChatTokenizer, StreamDecoder
 
 MAX_TOKENS = 80
 MAX_SENTENCES = 3
+TOKEN_S = 0.1
+"""A token takes at least so long to be said."""
 _NO_REPEAT = 3
 _DROPPED_TURNS = 8
 _SENTENCE_END = re.compile(r"[.!?][\"')]*(?=\s)")
@@ -132,11 +134,15 @@ class EmbeddedDialogue:
         text = prefix  # of the whole turn, for its sentences
         spaced = prefix != prefix.rstrip()
         reason: Literal["stop", "length"] = "stop"
+        now_s = asyncio.get_running_loop().time
+        due_s = now_s()
         while len(context) - opened < bound:
             banned: Sequence[int] = vocabulary.no_repeat(context[opened:])
             if len(context) == opened and prefix.strip():
                 banned = vocabulary.after_space if spaced else vocabulary.after_word(prefix)
-            output = await self._step(BrainInput(context, self._sampling, banned))
+            # The first token is due soon; the others no sooner than they can be said.
+            due_s = max(due_s, now_s()) + TOKEN_S
+            output = await self._step(BrainInput(context, self._sampling, banned), due_s)
             assert output.token is not None
             if output.token in vocabulary.stops:
                 break
@@ -157,11 +163,11 @@ class EmbeddedDialogue:
                 reason = "length"
         yield ReplyEnd(reason, input_tokens=opened, output_tokens=len(context) - opened)
 
-    async def _step(self, x: BrainInput) -> BrainOutput:
+    async def _step(self, x: BrainInput, due_s: float) -> BrainOutput:
         """Steps until the context is read and a token drawn."""
         await self.settle()
         while True:
-            self._pending = asyncio.ensure_future(self._engine.step(self._slot, x))
+            self._pending = asyncio.ensure_future(self._engine.step(self._slot, x, deadline_s=due_s))
             try:
                 output = await asyncio.shield(self._pending)
             except RelayError as error:

@@ -85,8 +85,10 @@ async def bench_dialogues(options: DialoguesOptions) -> int:
     flags = ("--path", options.path)
     levels: list[dict[str, Any]] = []
     limit: dialogues.Limit | None = None
+    limit_passed = False
     ended = "all levels were measured"
-    async with own_server(options.server_environ, flags) as url:
+    # What is past the limit is to be seen here, not refused.
+    async with own_server(options.server_environ, (*flags, "--max-load-percent", "0")) as url:
         seats = await dialogues.capacity(url)
         for callers in options.levels():
             if callers > seats:
@@ -97,7 +99,8 @@ async def bench_dialogues(options: DialoguesOptions) -> int:
             p95 = levels[-1]["onset_ms"]["p95"]
             if limit is None:
                 limit = dialogues.limit_for(levels[0], options.limit_ms)
-            if p95 is None or p95 > limit.applied_ms or levels[-1]["failures"]:
+            limit_passed = p95 is None or p95 > limit.applied_ms or bool(levels[-1]["failures"])
+            if limit_passed:
                 ended = "the last level is beyond the limit, or lost callers"
                 break
     if not levels or limit is None:
@@ -119,6 +122,11 @@ async def bench_dialogues(options: DialoguesOptions) -> int:
         note(f"{options.knocks} callers too many, at a server that admits {full} ...")
         async with own_server(options.server_environ, (*flags, "--max-sessions", str(full))) as url:
             report["refusals"] = await dialogues.refusals(url, full, plan, knocks=options.knocks)
+        if limit_passed:
+            note(f"{options.knocks} callers too many, at a server with seats but without time ...")
+            async with own_server(options.server_environ, flags) as url:
+                callers = levels[-1]["callers"]
+                report["refusals_by_load"] = await dialogues.refusals(url, callers, plan, knocks=options.knocks)
     write_report(report, options.json)
     if options.plot is not None:
         await asyncio.to_thread(plot_dialogues, report, options.plot)
@@ -167,11 +175,13 @@ def _print(report: Mapping[str, Any]) -> None:
     failures = [failure for one in report["levels"] for failure in one["failures"]]
     if failures:
         console.print(f"{len(failures)} callers were lost; the first: {failures[0]}")
-    if "refusals" in report:
-        knocks = report["refusals"]
+    for name, full in (("refusals", "all seats taken"), ("refusals_by_load", "no time left")):
+        if name not in report:
+            continue
+        knocks = report[name]
         refused = " / ".join(_ms(knocks["refused_ms"][name]) for name in ("p50", "p99", "max"))
         console.print(
-            f"{knocks['refused']} of {knocks['knocks']} callers too many refused; P50 / P99 / max {refused} ms"
+            f"{full}: {knocks['refused']} of {knocks['knocks']} callers too many refused; P50 / P99 / max {refused} ms"
         )
         before, during = (
             " / ".join(_ms(knocks[name]["onset_ms"][key]) for key in ("p50", "p95")) for name in ("before", "while")

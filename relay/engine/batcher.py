@@ -1,4 +1,4 @@
-"""Which steps run next, and if there is room for one slot more: pure data in and out. No thread, no clock, no torch."""
+"""Which steps run next: pure data in and out. No thread, no clock, no torch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ class Job(Generic[X]):
         verb: `open`, `step` or `close`.
         x: Input of a step, None otherwise.
         deadline_s: When the result is due, on the callers' common clock.
+        since_s: When it was asked for, on the clock of whoever measures.
+        allowed_s: The time that there was then until the deadline; None where nobody gave one.
         urgent: Somebody waits in silence for this step: a turn starts, or a reply's first words are made.
     """
 
@@ -30,6 +32,8 @@ class Job(Generic[X]):
     x: X | None
     deadline_s: float
     urgent: bool = False
+    since_s: float = 0.0
+    allowed_s: float | None = None
 
 
 class StepTimes:
@@ -66,36 +70,6 @@ class StepTimes:
         """Seconds of a step of so many rows, at least: the most that a bucket up to theirs takes; None if none did."""
         known = self._seconds[: self._index(rows) + 1]
         return max((seconds for seconds in known if seconds is not None), default=None)
-
-    def round_s(self, slots: int) -> float:
-        """Seconds at least to step so many slots once, in batches of the largest size; 0 when nothing was measured."""
-        full, rest = divmod(slots, self.buckets[-1])
-        seconds = full * (self.estimate(self.buckets[-1]) or 0.0)
-        return seconds + (self.estimate(rest) or 0.0 if rest else 0.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """Refuses slots that would make all of them late.
-
-    Attributes:
-        period_s: How often an open slot is stepped.
-        share: Part of the period that steps may fill; the rest is for what does not come evenly.
-    """
-
-    period_s: float
-    share: float = 0.8
-
-    def refusal(self, slots: int, times: StepTimes) -> str | None:
-        """Why so many slots are too many, with what was measured so far; None when they are not.
-
-        Sizes of batches that never came up count as no slower than smaller ones, so that nobody is refused on a guess:
-        the batches grow with the load, and are measured while there is still room.
-        """
-        seconds = times.round_s(slots)
-        if seconds <= self.share * self.period_s:
-            return None
-        return f"{slots} at once would take {1000 * seconds:.0f} ms of every {1000 * self.period_s:.0f} ms"
 
 
 class Batcher(Generic[X]):

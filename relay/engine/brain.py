@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+_FEW = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +94,29 @@ def draw(logits: FloatArray, x: BrainInput) -> BrainOutput:
         token = int(open_logprobs.argmax())
     else:
         weights = np.exp((open_logprobs - open_logprobs.max()) / sampling.temperature, dtype=np.float64)
-        order = np.argsort(-weights, kind="stable")
-        cumulated = np.cumsum(weights[order] / weights.sum())
-        nucleus = cumulated[: int(np.searchsorted(cumulated, sampling.top_p)) + 1]
+        order, nucleus = _nucleus(weights, sampling.top_p)
         point = np.random.default_rng((sampling.seed, len(x.tokens))).random() * nucleus[-1]
         token = int(order[min(int(np.searchsorted(nucleus, point, side="right")), len(nucleus) - 1)])
     return BrainOutput(token, float(logprobs[token]), entropy, float(first - second))
+
+
+def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Tokens by falling weight, equal ones by number, and the cumulated shares of those that are drawn from.
+
+    Most distributions need a few tokens: then only these are sorted, to the same end as if all were.
+    """
+    total = weights.sum()
+    if len(weights) > _FEW:
+        few = np.sort(np.argpartition(weights, -_FEW)[-_FEW:])
+        order = few[np.argsort(-weights[few], kind="stable")]
+        cumulated = np.cumsum(weights[order] / total)
+        count = int(np.searchsorted(cumulated, top_p)) + 1
+        # Those left out are not heavier than the lightest of these, and may be its equals.
+        if count < _FEW and weights[order[count - 1]] > weights[order[-1]]:
+            return order, cumulated[:count]
+    order = np.argsort(-weights, kind="stable")
+    cumulated = np.cumsum(weights[order] / total)
+    return order, cumulated[: int(np.searchsorted(cumulated, top_p)) + 1]
 
 
 class Rows:

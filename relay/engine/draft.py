@@ -6,11 +6,12 @@ path, so that its history is what really happened. Asked for a draft, it answers
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from relay.audio import EARS_RATE_HZ, Int16Array, samples_in
+from relay.engine.engine import Steps
+from relay_models.drafting import Drafted
 
 DRAFT_FRAME_SAMPLES = samples_in(160, EARS_RATE_HZ)
 """The draft model says one token in so much audio."""
@@ -45,7 +46,7 @@ class Draft:
 
     words: tuple[str, ...]
     complete: bool = False
-    evidence: object = field(default=None, compare=False)
+    evidence: Drafted | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +75,8 @@ class Judgement:
     words: int
 
 
-class DraftEngine(Protocol):
-    """What a session needs of the draft model: `Engine[DraftInput, DraftOutput]`, or what stands in for one."""
-
-    def slot(self) -> AbstractAsyncContextManager[int]:
-        """A slot with fresh state for as long as the block runs. Raises EngineBusy when none is free."""
-        ...
-
-    async def step(self, slot: int, x: DraftInput) -> DraftOutput:
-        """Steps one slot."""
-        ...
+DraftEngine: TypeAlias = Steps[DraftInput, DraftOutput]
+"""What a session needs of the draft model."""
 
 
 class Verifier(Protocol):

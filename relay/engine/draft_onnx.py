@@ -155,7 +155,7 @@ class OnnxDraftRunner(LearnedDraft):
             given = {"previous": previous, "banned": self._drafting.banned, **self._feed(fork)}
             *chosen, new = self._drafter.run(_DRAFTED, given)
             fork.write(new)
-            return Chosen(*chosen)
+            return Chosen(*(part[:, None] for part in chosen))
 
         return self._drafting.run(step, len(slots), max_tokens=max_tokens, max_words=max_words)
 

@@ -1,4 +1,4 @@
-"""Runs the duplex draft model in torch: static buffers on the device, one batch a frame."""
+"""Runs the duplex draft model in torch: on a GPU as CUDA graphs, frames and whole drafts; elsewhere step by step."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from relay.engine.draft import DRAFT_FRAME_SAMPLES
 from relay.engine.learned_draft import Floats, Integers, LearnedDraft
+from relay.engine.torch_steps import own_stream, static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
-from relay_models.drafting import Drafted
+from relay_models.drafting import Chosen, Drafted, Drafting
 from relay_models.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
+    from relay_models.draft_slots import DraftSlots
     from relay_models.draft_stream import Drafter, DraftStream
+    from relay_models.slot_pipeline import Pipeline
     from relay_models.state import StreamState
+
+
+_MAX_BATCH = 64
 
 
 class TorchDraftRunner(LearnedDraft):
@@ -27,16 +35,29 @@ class TorchDraftRunner(LearnedDraft):
         tokenizer: tokenizer.json of its text.
         device: Torch device.
         max_slots: How many sessions may be followed.
+        static: Steps of a few sizes, drafts in blocks of tokens; None: on a GPU.
     """
 
     def __init__(
-        self, ears: Path, draft: Path, tokenizer: Path, *, device: Literal["cpu", "cuda"] = "cpu", max_slots: int = 64
+        self,
+        ears: Path,
+        draft: Path,
+        tokenizer: Path,
+        *,
+        device: Literal["cpu", "cuda"] = "cpu",
+        max_slots: int = 64,
+        static: bool | None = None,
     ) -> None:
-        super().__init__(ears, draft, tokenizer, max_slots=max_slots, max_batch=max_slots)
+        super().__init__(ears, draft, tokenizer, max_slots=max_slots, max_batch=min(max_slots, _MAX_BATCH))
         self._device = device
+        self._static = device == "cuda" if static is None else static
         self._stream: DraftStream
         self._drafter: Drafter
         self._state: StreamState
+        self._slots_of_model: DraftSlots
+        self._listening: Pipeline
+        self._decoding: Pipeline
+        self._drafting: Drafting
 
     def load(self) -> None:
         """Loads all weights. Raises EngineUnavailable without torch or device, WeightsError."""
@@ -51,6 +72,7 @@ class TorchDraftRunner(LearnedDraft):
         if self._device == "cpu":
             torch.set_num_threads(1)  # single tokens are small products: more threads only wait for each other
         try:
+            own_stream(self._device)
             self._tokenizer = ChatTokenizer.load(self._tokenizer_path)
             model = load_draft(self._draft_folder).to(self._device)
             self._config = model.config
@@ -61,12 +83,30 @@ class TorchDraftRunner(LearnedDraft):
         except (RuntimeError, AssertionError) as error:  # torch without CUDA raises the latter
             raise EngineUnavailable(f"torch cannot use {self._device!r}: {' '.join(str(error).split())}") from error
         assert self._stream.chunk_samples == DRAFT_FRAME_SAMPLES
+        if self._static:
+            self._prepare_static()
+            return
         with torch.no_grad():
             self._state = self._stream.fresh_state(self.max_slots)
+
+    def _prepare_static(self) -> None:
+        import torch
+
+        from relay_models.draft_slots import DraftSlots
+
+        self._drafting = Drafting(self._config, self._tokenizer)
+        slots = DraftSlots(self._stream, torch.from_numpy(self._drafting.banned), self.max_slots)
+        rows = self.max_batch
+        self._listening = static_steps(slots.listen, slots.listen_inputs, rows, name="draft model")
+        self._decoding = static_steps(slots.draft, slots.draft_inputs, rows, name="draft model")
+        self._slots_of_model, self._state = slots, slots.state
 
     def _reset(self, slot: int) -> None:
         import torch
 
+        if self._static:
+            self._slots_of_model.reset(slot)
+            return
         self._state.reset(torch.arange(self.max_slots, device=self._device) == slot)
 
     def _release(self, slot: int) -> None:
@@ -76,12 +116,18 @@ class TorchDraftRunner(LearnedDraft):
         """Frees everything."""
         self._slots.clear()
         del self._stream, self._drafter, self._state
+        if self._static:
+            del self._slots_of_model, self._listening, self._decoding
 
     def _listen(self, slots: Sequence[int], pcm: Floats, previous: Integers) -> Floats:
         import torch
 
         from relay_models.state import StreamState
 
+        specials: Floats
+        if self._static:
+            (specials,) = self._listening.start(slots=np.array(slots), pcm=pcm, previous=previous).results()
+            return specials
         index = torch.tensor(list(slots), device=self._device)
         part = StreamState({name: tensor[index] for name, tensor in self._state.tensors.items()})
         said = torch.from_numpy(previous).to(self._device)
@@ -90,8 +136,18 @@ class TorchDraftRunner(LearnedDraft):
         )
         for name, tensor in self._state.tensors.items():
             tensor[index] = part[name]
-        specials: Floats = listened.specials.cpu().numpy()
+        specials = listened.specials.cpu().numpy()
         return specials
 
     def _fork(self, slots: Sequence[int], max_tokens: int, max_words: int) -> list[Drafted]:
-        return self._drafter.draft(self._state, slots, max_tokens=max_tokens, max_words=max_words)
+        if not self._static:
+            return self._drafter.draft(self._state, slots, max_tokens=max_tokens, max_words=max_words)
+        begin = np.ones(len(slots), dtype=np.bool_)
+
+        def block(previous: Integers) -> Chosen:
+            step = self._decoding.start(slots=np.array(slots), previous=previous, begin=begin)
+            begin[:] = False  # the others continue it
+            tokens, hidden, numbers = step.results()
+            return Chosen(tokens, hidden, *np.moveaxis(numbers, 2, 0))
+
+        return self._drafting.run(block, len(slots), max_tokens=max_tokens, max_words=max_words)

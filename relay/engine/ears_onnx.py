@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,10 @@ class OnnxEarsRunner(LearnedEars[State]):
         assert self._encoder is not None
         return self._encoder.fresh()
 
-    def _encode(self, states: Sequence[State], pcm: Floats, counts: Counts, lengths: Counts) -> Encoded:
+    def _encode(self, states: Sequence[State], pcm: Floats, counts: Counts, lengths: Counts) -> Callable[[], Encoded]:
         assert self._encoder is not None
-        return self._encoder.step(states, pcm, counts, lengths)
+        encoded = self._encoder.step(states, pcm, counts, lengths)
+        return lambda: encoded
 
     def unload(self) -> None:
         """Frees the session and all state."""

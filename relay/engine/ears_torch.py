@@ -6,13 +6,16 @@ It takes what the ONNX runner takes, folders that were never exported, and publi
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.learned_ears import Counts, Decoding, Encoded, Floats, LearnedEars, choose_right, make_decoder, sound
+from relay.engine.torch_steps import own_stream, powers
 from relay.errors import EngineUnavailable
 from relay_models.ears_folder import OWN, EarsFolder, load_pieces
 
@@ -21,12 +24,13 @@ if TYPE_CHECKING:
 
     from relay_models.ears import Ears
     from relay_models.ears_chunk import ChunkStep
-    from relay_models.slot_graph import Buckets
     from relay_models.slot_ops import Ops
+    from relay_models.slot_pipeline import Pipeline
     from relay_models.state import StreamState
 
 BATCH_ROWS = 64
 _FIRST_ROWS = 4
+_DEPTH = 2  # batches under way: one is encoded while the one before is decoded
 _STATIC_SHARE = 0.5  # of the GPU memory that is free: other models want some too
 
 log = logging.getLogger(__name__)
@@ -44,7 +48,9 @@ class TorchEarsRunner(LearnedEars[int]):
         device: Where it runs.
         lookahead_ms: One of the model's look-aheads; None takes its default.
         max_slots: How many slots can be open.
-        max_batch: How many are encoded at once.
+        max_batch: How many are stepped at once.
+        rows: How many are encoded at once; None: as many as are stepped. With fewer, a part is encoded while the one
+            before is decoded.
         dtype: Type of weights and state by torch's name; None takes `bfloat16` on a GPU and `float32` elsewhere.
         static: Rows for all slots from the start; None: on a GPU.
     """
@@ -57,10 +63,11 @@ class TorchEarsRunner(LearnedEars[int]):
         lookahead_ms: int | None = None,
         max_slots: int = 1024,
         max_batch: int = BATCH_ROWS,
+        rows: int | None = None,
         dtype: str | None = None,
         static: bool | None = None,
     ) -> None:
-        super().__init__(folder, max_slots=max_slots, max_batch=max_batch)
+        super().__init__(folder, max_slots=max_slots, max_batch=max_batch, rows=rows, ahead=_DEPTH - 1)
         self._device = device
         self._lookahead_ms = lookahead_ms
         self._dtype = dtype
@@ -68,7 +75,7 @@ class TorchEarsRunner(LearnedEars[int]):
         self._state: StreamState | None = None
         self._free: list[int] = []
         self._static = static
-        self._buckets: Buckets | None = None
+        self._pipeline: Pipeline | None = None
         self._begun: set[int] = set()
 
     def load(self) -> None:
@@ -89,6 +96,7 @@ class TorchEarsRunner(LearnedEars[int]):
         tensors = {name: tensor.numpy() for name, tensor in ears.state_dict().items()}
         transducer = sound(lambda: HostTransducer.from_tensors(ears.config.transducer, tensors))
         try:
+            own_stream(device)
             self._chunk = ChunkStep(ears.to(device=device, dtype=dtype), right)
         except RuntimeError as error:
             raise EngineUnavailable(f"torch cannot use {device!r}: {' '.join(str(error).split())}") from error
@@ -109,6 +117,7 @@ class TorchEarsRunner(LearnedEars[int]):
 
         from relay_models.ears_slots import EarsSlots
         from relay_models.slot_graph import Buckets
+        from relay_models.slot_pipeline import Pipeline
 
         on_gpu = device == "cuda"
         try:
@@ -119,11 +128,11 @@ class TorchEarsRunner(LearnedEars[int]):
         if on_gpu and row_bytes * self.max_slots > _STATIC_SHARE * torch.cuda.mem_get_info()[0]:
             log.warning("no room on the GPU for %d streams at once: their steps will be slower", self.max_slots)
             return False
-        sizes = [*(2**power for power in range((self.max_batch - 1).bit_length())), self.max_batch]
+        sizes = powers(self._batch_rows)
         for fused in (True, False) if on_gpu else (False,):
             try:
                 slots = EarsSlots(ears, right, self.max_slots, ops=_fused_ops() if fused else None)
-                self._buckets = Buckets(slots.step, slots.inputs, sizes, graph=on_gpu)
+                self._pipeline = Pipeline(Buckets(slots.step, slots.inputs, sizes, graph=on_gpu), depth=_DEPTH)
             except Exception as error:  # no Triton, no compiler for it, or a driver that captures nothing
                 which = "fused kernels" if fused else "CUDA graphs"
                 log.warning("steps go without %s and will be slower: %s", which, " ".join(str(error).split())[:300])
@@ -153,7 +162,7 @@ class TorchEarsRunner(LearnedEars[int]):
         return read_ears_config(folder.path).encoder.rights
 
     def _fresh(self) -> int:
-        if self._buckets is not None:
+        if self._pipeline is not None:
             return self._free.pop()
         assert self._state is not None
         if not self._free:
@@ -167,13 +176,13 @@ class TorchEarsRunner(LearnedEars[int]):
         self._free.append(state)
         self._begun.discard(state)
 
-    def _encode(self, states: Sequence[int], pcm: Floats, counts: Counts, lengths: Counts) -> Encoded:
+    def _encode(self, states: Sequence[int], pcm: Floats, counts: Counts, lengths: Counts) -> Callable[[], Encoded]:
         import torch
 
         from relay_models.state import StreamState
 
-        if self._buckets is not None:
-            return self._encode_static(self._buckets, states, pcm, counts, lengths)
+        if self._pipeline is not None:
+            return self._encode_static(self._pipeline, states, pcm, counts, lengths)
         assert self._chunk is not None
         assert self._state is not None
 
@@ -189,30 +198,28 @@ class TorchEarsRunner(LearnedEars[int]):
             for name, tensor in self._state.tensors.items():
                 tensor[rows] = batch[name]
         frames, valid, ends = chunk
-        return Encoded(frames.float().cpu().numpy(), valid.cpu().numpy(), None if ends is None else ends.cpu().numpy())
+        return lambda: Encoded(
+            frames.float().cpu().numpy(), valid.cpu().numpy(), None if ends is None else ends.cpu().numpy()
+        )
 
     def _encode_static(
-        self, buckets: Buckets, states: Sequence[int], pcm: Floats, counts: Counts, lengths: Counts
-    ) -> Encoded:
-        import torch
-
-        fresh = torch.tensor([state not in self._begun for state in states])
+        self, pipeline: Pipeline, states: Sequence[int], pcm: Floats, counts: Counts, lengths: Counts
+    ) -> Callable[[], Encoded]:
+        fresh = np.array([state not in self._begun for state in states])
         self._begun.update(states)
-        frames, valid, *ends = buckets.step(
-            slots=torch.tensor(states),
-            pcm=torch.from_numpy(pcm),
-            counts=torch.from_numpy(counts),
-            lengths=torch.from_numpy(lengths),
-            fresh=fresh,
-        )
-        # The first copy waits for the device; the others find all there.
-        return Encoded(frames.float().cpu().numpy(), valid.cpu().numpy(), ends[0].cpu().numpy() if ends else None)
+        step = pipeline.start(slots=np.array(states), pcm=pcm, counts=counts, lengths=lengths, fresh=fresh)
+
+        def encoded() -> Encoded:
+            frames, valid, *ends = step.results()
+            return Encoded(frames, valid, ends[0] if ends else None)
+
+        return encoded
 
     def unload(self) -> None:
         """Frees the weights and all state."""
         self._chunk = None
         self._state = None
-        self._buckets = None
+        self._pipeline = None
         self._begun.clear()
         self._free.clear()
         self._slots.clear()

@@ -17,7 +17,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, Protocol, TypeVar
 
-from relay.engine.batcher import Admission, Batcher, Job, StepTimes
+from relay.engine.batcher import Batcher, Job, StepTimes
+from relay.engine.load import Load
 from relay.errors import EngineBusy, RelayError
 
 X = TypeVar("X")
@@ -80,7 +81,9 @@ class Engine(Generic[X, Y]):
         name: What messages call it.
         urgent: Whether a step goes before others: given its input, and whether it is the slot's first.
         buckets: Sizes of batches that the runner has static shapes for; none when a batch costs what is in it.
-        admission: Who is refused although slots are free; nobody when None.
+
+    Attributes:
+        load: What its steps took.
     """
 
     def __init__(
@@ -90,12 +93,11 @@ class Engine(Generic[X, Y]):
         name: str,
         urgent: Callable[[X, bool], bool] | None = None,
         buckets: Sequence[int] = (),
-        admission: Admission | None = None,
     ) -> None:
         self.name = name
+        self.load = Load(runner.max_batch)
         self._runner = runner
         self._urgent = urgent
-        self._admission = admission
         sizes = buckets or [2**power for power in range((runner.max_batch - 1).bit_length())]
         self._times = StepTimes([*sizes, runner.max_batch])
         self._batcher: Batcher[X] = Batcher(max_batch=runner.max_batch, times=self._times if buckets else None)
@@ -141,16 +143,9 @@ class Engine(Generic[X, Y]):
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[int]:
-        """A slot with fresh state for as long as the block runs.
-
-        Raises EngineBusy when none is free, or when steps were measured to take so long that one more would make all
-        of them late.
-        """
+        """A slot with fresh state for as long as the block runs. Raises EngineBusy when none is free."""
         if not self._free:
             raise EngineBusy(f"all {self._runner.max_slots} slots of the {self.name} engine are taken; try again later")
-        refusal = self._admission and self._admission.refusal(self.slots_in_use + 1, self._times)
-        if refusal:
-            raise EngineBusy(f"the {self.name} engine is at its limit ({refusal}); try again later")
         slot = self._free.pop()
         self._unstepped.add(slot)
         try:
@@ -172,7 +167,8 @@ class Engine(Generic[X, Y]):
         Args:
             slot: An open slot.
             x: Input of this step, of the runner's type.
-            deadline_s: On the caller's clock; among waiting steps the smallest goes first.
+            deadline_s: When the result is due, on the event loop's clock, which is one clock for all processes of a
+                machine; among waiting steps the smallest goes first. 0: at once, and nobody counts if it is late.
 
         Raises:
             Whatever the runner gave for this slot.
@@ -206,13 +202,20 @@ class Engine(Generic[X, Y]):
             raise RelayError(f"the {self.name} engine was closed")
         if slot in self._futures:
             raise RuntimeError(f"slot {slot} of the {self.name} engine is being stepped already")
-        future: asyncio.Future[Y] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Y] = loop.create_future()
         self._futures[slot] = future
+        allowed_s = deadline_s - loop.time() if deadline_s else None
+        job = Job(slot, verb, x, deadline_s, urgent=urgent, since_s=time.monotonic(), allowed_s=allowed_s)
         with self._wake:
-            self._batcher.add(Job(slot=slot, verb=verb, x=x, deadline_s=deadline_s, urgent=urgent))
+            self._batcher.add(job)
             self._wake.notify()
         # Shielded: cancelling the caller must not lose track of a step that the thread is running.
         return await asyncio.shield(future)
+
+    def _deliver_all(self, batch: Sequence[Job[X]], results: Sequence[Y | BaseException | None]) -> None:
+        for job, result in zip(batch, results, strict=True):
+            self._deliver(job.slot, result)
 
     def _deliver(self, slot: int, result: Y | BaseException | None) -> None:
         future = self._futures.pop(slot, None)
@@ -242,9 +245,9 @@ class Engine(Generic[X, Y]):
                 if self._closing:
                     break
                 batch = self._batcher.take()
-            for job, result in zip(batch, self._execute(batch), strict=True):
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    call(self._deliver, job.slot, result)
+            results = self._execute(batch)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                call(self._deliver_all, batch, results)
         try:
             self._runner.unload()
         except Exception:
@@ -253,9 +256,9 @@ class Engine(Generic[X, Y]):
     def _execute(self, batch: list[Job[X]]) -> Sequence[Y | BaseException | None]:
         try:
             if batch[0].verb == "step":
-                begin = time.perf_counter()
+                begin_s = time.monotonic()
                 results = self._runner.step([job.slot for job in batch], [job.x for job in batch])  # type: ignore[misc]
-                self._times.observe(len(batch), time.perf_counter() - begin)
+                self._observe(batch, begin_s, time.monotonic())
                 if len(results) != len(batch):
                     raise RuntimeError(f"the {self.name} runner gave {len(results)} results for {len(batch)} slots")
                 return results
@@ -264,6 +267,14 @@ class Engine(Generic[X, Y]):
         except BaseException as error:
             return [error] * len(batch)
         return [None]
+
+    def _observe(self, batch: Sequence[Job[X]], begin_s: float, end_s: float) -> None:
+        self._times.observe(len(batch), end_s - begin_s)
+        self.load.stepped(end_s, len(batch), end_s - begin_s)
+        for job in batch:
+            if job.allowed_s is not None:
+                late = job.allowed_s <= 0
+                self.load.answered(end_s, float("inf") if late else (end_s - job.since_s) / job.allowed_s)
 
 
 def _settle(loaded: asyncio.Future[None], error: BaseException | None) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from relay.config import Device
 from relay.engine import device as devices
-from relay.engine.draft import Draft, DraftEngine, Judgement, Verifier
+from relay.engine.draft import Draft, DraftEngine, DraftInput, Judgement, Verifier
 from relay.engine.draft_onnx import OnnxDraftRunner
 from relay.engine.draft_torch import TorchDraftRunner
 from relay.engine.engine import Engine
@@ -81,6 +81,11 @@ def _runs_as_graphs(ears: Path, draft: Path, device: Literal["cpu", "cuda"]) -> 
     return False
 
 
+def _drafts(x: DraftInput, first: bool) -> bool:
+    """Somebody waits in silence for the draft."""
+    return x.draft_words > 0
+
+
 class NoVerifier:
     """Stands where no draft is judged: on the path `draft`."""
 
@@ -119,7 +124,7 @@ async def open_fast(
         raise WeightsError(str(error)) from error
     runner = make_runner(found["ears"], found["draft"], tokenizer, devices.resolve(device), max_slots=max_slots)
     async with contextlib.AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(Engine(runner, name="draft"))
+        engine = await stack.enter_async_context(Engine(runner, name="draft", urgent=_drafts))
         verifier: Verifier = NoVerifier()
         if path == "relay":
             judge = VerifierRunner(found["verifier"])

@@ -50,7 +50,7 @@ class EngineHost:
         self._welcome = welcome
         self._on_ready = on_ready
         self._gateways: dict[_Gateway, asyncio.Task[None]] = {}
-        self._taken = 0
+        self._seated = Seated(0)
 
     @contextlib.asynccontextmanager
     async def listen(self, path: Path) -> AsyncIterator[None]:
@@ -65,11 +65,12 @@ class EngineHost:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def seated(self, taken: int) -> None:
-        """Tells all gateways how many sessions there are."""
-        self._taken = taken
-        for gateway in self._gateways:
-            gateway.send(Seated(taken))
+    def seated(self, seated: Seated) -> None:
+        """Tells all gateways how it stands with sessions, if that is news."""
+        if seated != self._seated:
+            self._seated = seated
+            for gateway in self._gateways:
+                gateway.send(seated)
 
     async def _on_gateway(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gateway = _Gateway(self._engines, writer, self._on_ready)
@@ -78,7 +79,7 @@ class EngineHost:
         self._gateways[gateway] = task
         try:
             gateway.send(self._welcome)
-            gateway.send(Seated(self._taken))
+            gateway.send(self._seated)
             await gateway.run(reader)
         except FrameError as error:
             log.error("a gateway is cut off: %s", error)

@@ -7,6 +7,7 @@ the same code whatever encoded them. A slot has state only while an utterance is
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,19 +134,37 @@ class _Utterance(Generic[S]):
         self.unstable = " ".join(word.text for word in following)
 
 
+class _Batch(NamedTuple, Generic[S]):
+    """Chunks under encoding: whose, and what gives their frames; None when they could not be encoded."""
+
+    utterances: Sequence[_Utterance[S]]
+    encoding: Callable[[], Encoded] | None
+
+
+def _fail(utterances: Sequence[_Utterance[S]], error: Exception) -> None:
+    for u in utterances:
+        u.error = error
+
+
 class LearnedEars(ABC, Generic[S]):
     """Runner[EarsInput, EarsOutput] without its encoder.
 
     Args:
         folder: Model folder; None takes the shipped one.
         max_slots: How many slots can be open at once.
-        max_batch: How many are encoded at once.
+        max_batch: How many are stepped at once.
+        rows: How many are encoded at once; None: as many as are stepped.
+        ahead: How many batches are encoded beside the one that is decoded, where that is done elsewhere.
     """
 
-    def __init__(self, folder: Path | None, *, max_slots: int, max_batch: int) -> None:
+    def __init__(
+        self, folder: Path | None, *, max_slots: int, max_batch: int, rows: int | None = None, ahead: int = 0
+    ) -> None:
         self._folder = folder
         self.max_slots = max_slots
         self.max_batch = max_batch
+        self._batch_rows = rows or max_batch
+        self._ahead = ahead
         self._slots: dict[int, _Utterance[S] | None] = {}
         self._decoding: Decoding
 
@@ -171,8 +190,12 @@ class LearnedEars(ABC, Generic[S]):
         """State of a stream that has not begun."""
 
     @abstractmethod
-    def _encode(self, states: Sequence[S], pcm: Floats, counts: Counts, lengths: Counts) -> Encoded:
-        """Encodes a chunk of each stream and advances its state; see `relay_models.ears_chunk.ChunkStep`."""
+    def _encode(self, states: Sequence[S], pcm: Floats, counts: Counts, lengths: Counts) -> Callable[[], Encoded]:
+        """Begins to encode a chunk of each stream, whose state it advances; see `relay_models.ears_chunk.ChunkStep`.
+
+        Returns:
+            What gives the frames, and waits for them where they are made beside us. Called once, in order.
+        """
 
     def _release(self, state: S) -> None:
         """A stream is over."""
@@ -195,15 +218,20 @@ class LearnedEars(ABC, Generic[S]):
         under_way = [self._begin(slot, x) for slot, x in zip(slots, xs, strict=True)]
         chunk = chunk_samples(self._decoding.right)
         rounds = 0
+        under_encoding: deque[_Batch[S]] = deque()
         # One chunk of each at a time, so that streams that stand at different places share batches.
         while ready := [
             u
             for u in under_way
             if u is not None and u.is_ready(self._decoding) and (u.ended or rounds * chunk < CATCH_UP_SAMPLES)
         ]:
-            for first in range(0, len(ready), self.max_batch):
-                self._advance(ready[first : first + self.max_batch])
+            for first in range(0, len(ready), self._batch_rows):
+                under_encoding.append(self._start(ready[first : first + self._batch_rows]))
+                if len(under_encoding) > self._ahead:
+                    self._decode(under_encoding.popleft())
             rounds += 1
+        for batch in under_encoding:
+            self._decode(batch)
         return [self._finish(slot, u, x) for slot, u, x in zip(slots, under_way, xs, strict=True)]
 
     def _begin(self, slot: int, x: EarsInput) -> _Utterance[S] | None:
@@ -217,8 +245,8 @@ class LearnedEars(ABC, Generic[S]):
             u.ended = x.final
         return u
 
-    def _advance(self, batch: Sequence[_Utterance[S]]) -> None:
-        """Encodes and decodes the next chunk of each."""
+    def _start(self, batch: Sequence[_Utterance[S]]) -> _Batch[S]:
+        """Begins to encode the next chunk of each."""
         decoding = self._decoding
         samples = chunk_samples(decoding.right)
         pcm = np.zeros((len(batch), samples), dtype=np.float32)
@@ -226,15 +254,29 @@ class LearnedEars(ABC, Generic[S]):
         for row, count, u in zip(pcm, counts, batch, strict=True):
             row[:count] = u.waiting[:count]
         pcm *= np.float32(1 / 32768)
-        try:
-            encoded = self._encode([u.state for u in batch], pcm, counts, np.array([u.mel_frames for u in batch]))
-        except Exception as error:
-            for u in batch:
-                u.error = error
-            return
-        for index, u in enumerate(batch):
+        lengths = np.array([u.mel_frames for u in batch])
+        for u in batch:
             u.waiting = u.waiting[samples:]
             u.position += decoding.right + 1
+        try:
+            return _Batch(batch, self._encode([u.state for u in batch], pcm, counts, lengths))
+        except Exception as error:
+            _fail(batch, error)
+            return _Batch((), None)
+
+    def _decode(self, batch: _Batch[S]) -> None:
+        """Waits for what was encoded, and decodes it."""
+        decoding = self._decoding
+        if batch.encoding is None:
+            return
+        try:
+            encoded = batch.encoding()
+        except Exception as error:
+            _fail(batch.utterances, error)
+            return
+        for index, u in enumerate(batch.utterances):
+            if u.error is not None:  # at the chunk before, when this one was under way already
+                continue
             valid = encoded.valid[index]
             if encoded.ends is not None and valid.any():
                 u.end_probability = float(encoded.ends[index, valid][-1])

@@ -56,12 +56,16 @@ class EngineLink:
     Attributes:
         welcome: What the engine process said of itself.
         taken: Sessions over all gateways, as last told.
+        refusal: Why nobody else is let in, as last told; None when somebody is.
+        loads: How much each engine is used, as last told.
         lost: Set when the engine process is gone: then every request fails.
     """
 
     def __init__(self, writer: asyncio.StreamWriter, welcome: Welcome) -> None:
         self.welcome = welcome
         self.taken = 0
+        self.refusal: str | None = None
+        self.loads: dict[str, float] = {}
         self.lost = asyncio.Event()
         self._writer = writer
         self._ids = itertools.count()
@@ -113,8 +117,8 @@ class EngineLink:
                 future = self._futures.pop(number)
                 if not future.done():
                     future.set_exception(error_of(message))
-            case Seated(taken=taken):
-                self.taken = taken
+            case Seated():
+                self.taken, self.refusal, self.loads = message.taken, message.refusal, message.loads
             case Welcome():
                 raise FrameError("a second welcome")
 

@@ -1,8 +1,8 @@
 """What a gateway and the engine process say to each other: frames, messages, values and errors. Sans-IO.
 
 A frame is its length in four bytes, big end first, and as many bytes of MessagePack: one message. Values are what the
-engines take and give, by field, with arrays as raw bytes (an extension type); what comes is checked against the type
-that is due. Both ends are processes of one server, and of one version.
+engines take and give, by field, with arrays as their shape and raw bytes (an extension type); what comes is checked
+against the type that is due. Both ends are processes of one server, and of one version.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import numpy as np
 import relay.errors
 from relay.audio import Int16Array
 from relay.engine.brain import BrainInput, BrainOutput
+from relay.engine.draft import DraftInput, DraftOutput, Judgement
 from relay.engine.ears import EarsInput, EarsOutput
+from relay.engine.verifier import Judged
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import RelayError
 
@@ -44,6 +46,8 @@ KINDS: dict[str, tuple[Any, Any]] = {
     "voice": (VoiceInput, VoiceOutput),
     "brain": (BrainInput, BrainOutput),
     "denoise": (EarsInput, Int16Array),
+    "draft": (DraftInput, DraftOutput),
+    "verifier": (Judged, Judgement),
     "seats": (None, None),
 }
 """What each engine takes and gives. A seat is a slot that is never stepped."""
@@ -109,9 +113,17 @@ class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Seated(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """How many sessions there are now, over all gateways."""
+    """How it stands with sessions, over all gateways.
+
+    Attributes:
+        taken: How many there are.
+        refusal: Why nobody else is let in although seats are free; None when somebody is.
+        loads: How much each engine is used, 0 to 1.
+    """
 
     taken: int
+    refusal: str | None = None
+    loads: dict[str, float] = {}
 
 
 Up: TypeAlias = Open | Step | Close | Ready
@@ -170,18 +182,25 @@ def unpack(raw: msgspec.Raw, kind: Any) -> Any:
 
 
 def _from_array(value: object) -> msgspec.msgpack.Ext:
-    if isinstance(value, np.ndarray) and value.ndim == 1:
-        return msgspec.msgpack.Ext(_ARRAY, np.ascontiguousarray(value).tobytes())
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iuf":
+        shape = struct.pack(f"!B{value.ndim}I", value.ndim, *value.shape)
+        return msgspec.msgpack.Ext(_ARRAY, shape + np.ascontiguousarray(value).tobytes())
     if isinstance(value, np.generic):
         raise TypeError(f"{type(value).__name__} is no plain number; give int() or float() of it")
     raise TypeError(f"{type(value).__name__} cannot be sent to or from an engine process")
 
 
 def _to_array(kind: Any, value: object) -> Any:
-    """[n] array of the type that `npt.NDArray` says."""
+    """An array of the type that `npt.NDArray` says."""
     if not isinstance(value, msgspec.msgpack.Ext) or value.code != _ARRAY:
         raise ValueError("an array is due")
-    return np.frombuffer(bytearray(value.data), dtype=get_args(get_args(kind)[1])[0])
+    data = bytearray(value.data)
+    begin = 1 + 4 * data[0] if data else 1
+    if len(data) < begin:
+        raise ValueError("an array without its shape")
+    shape = struct.unpack_from(f"!{data[0]}I", data, 1)
+    flat = np.frombuffer(data[begin:], dtype=get_args(get_args(kind)[1])[0])
+    return flat.reshape(shape)
 
 
 def failed(request_id: int, error: BaseException) -> Failed:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from relay.config import Device
 from relay.engine import device as devices
 from relay.engine.learned_voice import LearnedVoice
+from relay.engine.torch_steps import own_stream
 from relay.errors import EngineUnavailable
 from relay_models.voice_plan import HOP_SAMPLES, POSITIONS, STEP_FRAMES, Floats, Frames, Window, padded
 
@@ -77,6 +78,7 @@ class TorchVoiceRunner(LearnedVoice[int]):
             raise EngineUnavailable("this voice needs torch: pip install 'relay-dialogue[gpu]'") from error
         voice = load_voice(folder)
         try:
+            own_stream(self._device)
             self._voice = voice.to(self._device)
             blocks = -(-self.max_slots // self._rows)
             self._blocks = [StreamState(self._voice.fresh_tensors(self._rows)) for _ in range(blocks)]

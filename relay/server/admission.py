@@ -1,13 +1,15 @@
-"""Who may connect: key, origin and host checks, and the number of sessions. Raises what the table documents."""
+"""Who may connect: key, origin and host checks, the number of sessions, and room. Raises what the table documents."""
 
 from __future__ import annotations
 
 import contextlib
 import hmac
 import itertools
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
+from relay.engine.load import Admission
 from relay.engine.remote import EngineLink
 from relay.errors import TooManySessions, Unauthorized
 
@@ -44,34 +46,48 @@ def check_origin(headers: Mapping[str, str], *, loopback: bool, has_key: bool) -
 
 
 class Seats:
-    """Counts sessions against the number admitted.
+    """Counts sessions against the number admitted, and asks whether there is time for one more.
 
     Args:
         capacity: How many are admitted.
+        admission: Knows how much time there is; None: there is enough.
         on_change: Told of the number whenever it changes.
     """
 
-    def __init__(self, capacity: int, on_change: Callable[[int], None] = lambda taken: None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        admission: Admission | None = None,
+        on_change: Callable[[int], None] = lambda taken: None,
+    ) -> None:
         self.capacity = capacity
         self.taken = 0
+        self._admission = admission
         self._on_change = on_change
 
+    def refusal(self) -> str | None:
+        """Why nobody else is let in although seats are free; None when somebody is."""
+        return None if self._admission is None else self._admission.refusal(time.monotonic())
+
     def check(self) -> None:
-        """Raises TooManySessions when all are taken."""
-        if self.taken >= self.capacity:
-            raise _full(self.capacity)
+        """Raises TooManySessions when all are taken, or there is no time for one more."""
+        _check(self.taken, self.capacity, self.refusal())
 
     @contextlib.asynccontextmanager
     async def seat(self) -> AsyncIterator[None]:
-        """A seat for as long as the block runs. Raises TooManySessions when all are taken."""
+        """A seat for as long as the block runs. Raises as `check`."""
         self.check()
-        self.taken += 1
-        self._on_change(self.taken)
+        self._count(1)
         try:
             yield
         finally:
-            self.taken -= 1
-            self._on_change(self.taken)
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self.taken += change
+        if self._admission is not None:
+            self._admission.count(time.monotonic(), self.taken)
+        self._on_change(self.taken)
 
 
 class SeatEngine:
@@ -101,29 +117,37 @@ class SharedSeats:
 
     Args:
         link: The engine process, which keeps them.
+        admission: Knows how much time this gateway has itself.
     """
 
-    def __init__(self, link: EngineLink) -> None:
+    def __init__(self, link: EngineLink, admission: Admission | None = None) -> None:
         self.capacity = link.welcome.capacity
         self._link = link
         self._engine = link.engine("seats")
+        self._own = Seats(self.capacity, admission)
 
     @property
     def taken(self) -> int:
         """Sessions over all gateways, as last told."""
         return self._link.taken
 
+    def refusal(self) -> str | None:
+        """As `Seats.refusal`: for want of time in this gateway, or in the engine process as last told."""
+        return self._own.refusal() or self._link.refusal
+
     def check(self) -> None:
-        """Raises TooManySessions when all are taken."""
-        if self.taken >= self.capacity:
-            raise _full(self.capacity)
+        """Raises as `Seats.check`."""
+        _check(self.taken, self.capacity, self.refusal())
 
     @contextlib.asynccontextmanager
     async def seat(self) -> AsyncIterator[None]:
-        """A seat for as long as the block runs. Raises TooManySessions when all are taken."""
-        async with self._engine.slot():
+        """A seat for as long as the block runs. Raises as `Seats.check`."""
+        async with self._own.seat(), self._engine.slot():
             yield
 
 
-def _full(capacity: int) -> TooManySessions:
-    return TooManySessions(f"all {capacity} sessions are in use; try again later")
+def _check(taken: int, capacity: int, refusal: str | None) -> None:
+    if taken >= capacity:
+        raise TooManySessions(f"all {capacity} sessions are in use; try again later")
+    if refusal is not None:
+        raise TooManySessions(f"the server is at its limit: {refusal}; try again later")

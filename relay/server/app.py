@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +21,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from relay.config import ServerConfig
+from relay.engine.load import Admission, Load
 from relay.engine.remote import EngineLink
 from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
@@ -35,6 +37,7 @@ log = logging.getLogger(__name__)
 
 REALTIME_PATH = "/v1/realtime"
 _SUBPROTOCOLS = ("relay.v1", "realtime")
+_LOOK_S = 0.5
 _REASON_BYTES = 123  # of a close frame (RFC 6455, section 5.5)
 
 
@@ -65,6 +68,8 @@ class RelayServer:
         self._link = link
         self._listener = listener
         self.url = ""
+        self._sockets = Load(1)
+        self._loads: dict[str, Load] = {}
         self._page: dict[str, StaticFile] = {}
         self._stack = contextlib.AsyncExitStack()
         self._services: Services
@@ -77,11 +82,17 @@ class RelayServer:
             self._page = await asyncio.to_thread(load_page)
             if self._link is None:
                 models = await load(config, self.metrics, stack)
-                self._seats: Seats | SharedSeats = Seats(models.capacity)
             else:
                 models = await reach(config, self._link, self.metrics, stack)
-                self._seats = SharedSeats(self._link)
+            self._loads = {**models.loads, "sockets": self._sockets}
+            admission = Admission(self._loads, max_share=config.max_load_percent / 100)
+            if self._link is None:
+                self._seats: Seats | SharedSeats = Seats(models.capacity, admission)
+            else:
+                self._seats = SharedSeats(self._link, admission)
             self._services = models.services
+            watching = asyncio.create_task(self._watch_sockets())
+            stack.callback(watching.cancel)
             self.metrics.denoiser_delay.set(models.denoiser_delay_s)
             context = tls_context(config)
             address = (config.host, config.port) if self._listener is None else ()
@@ -127,9 +138,11 @@ class RelayServer:
                 return _response(200, "text/plain; charset=utf-8", b"ok\n")
             case "/readyz":
                 body = {"ready": True, "sessions": self._seats.taken, "capacity": self._seats.capacity}
-                return _json(200, body)
+                return _json(200, body | {"refusing": self._seats.refusal()})
             case "/metrics":
                 self.metrics.tasks.set(len(asyncio.all_tasks()))
+                for name, used in self._used().items():
+                    self.metrics.load.labels(name).set(used)
                 return _response(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.exposition())
             case _ if path in self._page:
                 file = self._page[path]
@@ -152,6 +165,21 @@ class RelayServer:
             self.metrics.refused.labels(row.code).inc()
             return _json(row.http_status, {"error": {"type": row.type, "code": row.code, "message": str(error)}})
         return None
+
+    def _used(self) -> dict[str, float]:
+        """How much each engine is used, and the event loop."""
+        now_s = time.monotonic()
+        far = {} if self._link is None else self._link.loads
+        return {**far, **{name: load.used(now_s) for name, load in self._loads.items()}}
+
+    async def _watch_sockets(self) -> None:
+        """Counts the processor time of the event loop as steps: what it computes, no other thread can do for it."""
+        before_s = time.thread_time()
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            now_s = time.thread_time()
+            self._sockets.stepped(time.monotonic(), 1, now_s - before_s)
+            before_s = now_s
 
     # ------------------------------------------------------------------------------------------------------ websocket
 

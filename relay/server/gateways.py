@@ -14,17 +14,20 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from relay.brains.embedded import EmbeddedBrain
+from relay.brains import catalog as brains
 from relay.config import ServerConfig
 from relay.engine.engine import Steps
 from relay.engine.host import EngineHost
-from relay.engine.remote_wire import Welcome
+from relay.engine.load import Admission
+from relay.engine.remote_wire import Seated, Welcome
+from relay.engine.verifier import EngineVerifier
 from relay.errors import ConfigError, EngineUnavailable
 from relay.metrics import Metrics
 from relay.processes import stop
@@ -38,6 +41,7 @@ log = logging.getLogger(__name__)
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 8.0
 RESTART_DELAY_S = 1.0
+_WATCH_S = 0.25
 _BACKLOG = 1024
 
 
@@ -91,8 +95,10 @@ class Gateways:
             models = await load(self._config, Metrics(), stack)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-")))  # mode 0700
             (folder / "metrics").mkdir()
-            host = self._host(models)
+            host, watch = self._host(models)
             await stack.enter_async_context(host.listen(folder / "engine"))
+            watching = asyncio.create_task(watch())
+            stack.callback(watching.cancel)
             listener = stack.enter_context(await _listen(self._config))
             job = GatewayJob(self._config, folder / "engine", listener.fileno(), folder / "metrics")
             await stack.enter_async_context(self._run(job))
@@ -105,17 +111,34 @@ class Gateways:
         """Ends the gateways, which say goodbye to their clients, and frees the models."""
         await self._stack.aclose()
 
-    def _host(self, models: Models) -> EngineHost:
+    def _host(self, models: Models) -> tuple[EngineHost, Callable[[], Coroutine[Any, Any, None]]]:
+        """What serves the gateways, and what tells them how it stands, until it is cancelled."""
         services = models.services
         engines: dict[str, Steps[Any, Any]] = {"ears": services.ears, "voice": services.voice}
         if services.denoiser is not None:
             engines["denoise"] = services.denoiser
-        if isinstance(services.brain, EmbeddedBrain) and services.brain.engine is not None:
-            engines["brain"] = services.brain.engine
+        if (brain := brains.engine_of(services.brain)) is not None:
+            engines["brain"] = brain
+        if services.fast is not None:
+            engines["draft"] = services.fast.engine
+            if isinstance(services.fast.verifier, EngineVerifier):
+                engines["verifier"] = services.fast.verifier.engine
         welcome = Welcome(sorted(engines), models.capacity, models.denoiser_delay_s)
-        seats = Seats(models.capacity, lambda taken: host.seated(taken))
+        admission = Admission(models.loads, max_share=self._config.max_load_percent / 100)
+
+        def tell(taken: int) -> None:
+            now_s = time.monotonic()
+            loads = {name: round(load.used(now_s), 3) for name, load in models.loads.items()}
+            host.seated(Seated(taken, seats.refusal(), loads))
+
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(_WATCH_S)
+                tell(seats.taken)
+
+        seats = Seats(models.capacity, admission, tell)
         host = EngineHost(engines | {"seats": SeatEngine(seats)}, welcome, self._on_ready)
-        return host
+        return host, watch
 
     def _on_ready(self) -> None:
         self._ready += 1

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from relay.audio import EARS_RATE_HZ
 from relay.brains import Brain
 from relay.brains import catalog as brains
 from relay.config import ServerConfig
 from relay.engine import catalog
+from relay.engine import device as devices
 from relay.engine.catalog import EarsOptions
 from relay.engine.denoise import DenoiseRunner
 from relay.engine.ears import EarsInput
 from relay.engine.engine import Engine
-from relay.engine.fast import open_fast
+from relay.engine.fast import NoVerifier, open_fast
+from relay.engine.load import Load
 from relay.engine.remote import EngineLink
+from relay.engine.verifier import EngineVerifier
 from relay.engine.voice import VoiceInput
 from relay.metrics import Metrics
 from relay.services import Fast, Services
 
-_FAST_SESSIONS = 64  # sessions beyond these are answered by the cascade: a row of state costs 2 MB, used or not
+# Sessions beyond these are answered by the cascade: a row of state costs 2 MB, used or not.
+_FAST_SESSIONS: dict[str, int] = {"cpu": 64, "cuda": 512}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +36,13 @@ class Models:
         services: The engines, and what else sessions share.
         capacity: How many sessions they are for.
         denoiser_delay_s: By how much noise suppression is late.
+        loads: Of the engines that run here, by name.
     """
 
     services: Services
     capacity: int
     denoiser_delay_s: float = 0.0
+    loads: Mapping[str, Load] = field(default_factory=dict)
 
 
 async def load(config: ServerConfig, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
@@ -57,10 +64,20 @@ async def load(config: ServerConfig, metrics: Metrics, stack: contextlib.AsyncEx
         delay_s = denoise_runner.delay_samples / EARS_RATE_HZ
     fast = None
     if config.path != "cascade":
-        opened = open_fast(config.path, config.device, config.models_dir, max_slots=_FAST_SESSIONS)
+        sessions = _FAST_SESSIONS[devices.resolve(config.device)]
+        opened = open_fast(config.path, config.device, config.models_dir, max_slots=sessions)
         fast = Fast(*await stack.enter_async_context(opened), config.path)
     services = Services(ears, voice, brain, metrics, config.limits, denoiser, speculate=config.speculates, fast=fast)
-    return Models(services, min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots), delay_s)
+    engines = {
+        "ears": ears,
+        "voice": voice,
+        "brain": brains.engine_of(brain),
+        "noise suppression": denoiser,
+        "draft model": None if fast is None else fast.engine,
+    }
+    loads = {name: engine.load for name, engine in engines.items() if isinstance(engine, Engine)}
+    capacity = min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots)
+    return Models(services, capacity, delay_s, loads)
 
 
 async def reach(config: ServerConfig, link: EngineLink, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
@@ -73,9 +90,12 @@ async def reach(config: ServerConfig, link: EngineLink, metrics: Metrics, stack:
     brain: Brain = brains.make(config, link.engine("brain") if "brain" in names else None)
     await stack.enter_async_context(brain)
     denoiser = link.engine("denoise") if "denoise" in names else None
-    services = Services(
-        link.engine("ears"), link.engine("voice"), brain, metrics, config.limits, denoiser, speculate=config.speculates
-    )
+    fast = None
+    if config.path != "cascade":
+        verifier = EngineVerifier(link.engine("verifier")) if "verifier" in names else NoVerifier()
+        fast = Fast(link.engine("draft"), verifier, config.path)
+    ears, voice = link.engine("ears"), link.engine("voice")
+    services = Services(ears, voice, brain, metrics, config.limits, denoiser, speculate=config.speculates, fast=fast)
     return Models(services, link.welcome.capacity, link.welcome.denoiser_delay_s)
 
 

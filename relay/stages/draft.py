@@ -11,9 +11,11 @@ import numpy as np
 
 from relay.audio import EARS_RATE_HZ
 from relay.channel import Channel, ChannelFull
-from relay.engine.draft import Draft, DraftEngine, DraftInput
+from relay.engine.draft import DRAFT_FRAME_SAMPLES, Draft, DraftEngine, DraftInput
 from relay.errors import StageFailed
 
+_HEARD_S = DRAFT_FRAME_SAMPLES / EARS_RATE_HZ  # what was heard is to be taken in before the next frame is there
+_DRAFTED_S = 0.05  # somebody waits in silence for the first words
 _MAX_AUDIO_S = 4.0  # of audio that may wait: a model that is slower than real time hears gaps, and holds nobody up
 
 
@@ -87,9 +89,11 @@ async def follow(inbox: Inbox, engine: DraftEngine) -> None:
 async def _take(items: list[Item], engine: DraftEngine, slot: int) -> None:
     """Steps through what waits first, and then takes it off; audio that follows on audio is one step."""
     first = items[0]
+    now_s = asyncio.get_running_loop().time()
     if isinstance(first, Asked):
         if not first.answer.done():  # nobody may wait any more
-            output = await engine.step(slot, DraftInput(np.empty(0, np.int16), draft_words=first.words))
+            asked = DraftInput(np.empty(0, np.int16), draft_words=first.words)
+            output = await engine.step(slot, asked, deadline_s=now_s + _DRAFTED_S)
             if output.draft is None:
                 raise ValueError("it gave no draft")
             if not first.answer.done():
@@ -100,7 +104,8 @@ async def _take(items: list[Item], engine: DraftEngine, slot: int) -> None:
     while count < len(items) and not last.words and not last.ended and isinstance(item := items[count], DraftInput):
         heard.append(item.pcm)
         last, count = item, count + 1
-    await engine.step(slot, DraftInput(np.concatenate(heard), last.words, last.ended))
+    told = DraftInput(np.concatenate(heard), last.words, last.ended)
+    await engine.step(slot, told, deadline_s=now_s + _HEARD_S)
     del items[:count]
 
 

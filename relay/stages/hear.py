@@ -14,6 +14,11 @@ from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.engine import Steps
 from relay.errors import StageFailed
 
+HEARD_S = 0.16
+"""What was said is to be shown so soon after it came: before the next chunk of a recogniser is there."""
+FINAL_S = 0.1
+"""And how soon all of a turn is to be known: nothing is heard until then."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnAudio:
@@ -22,12 +27,15 @@ class TurnAudio:
     Attributes:
         turn_id: The turn.
         pcm: [samples] int16 at 16 kHz; may be empty.
+        came_s: When its end was spoken, on the event loop's clock: for a client that sends ahead of real time, later
+            than when it came.
         last: The turn ends with it.
         discarded: Nobody wants the turn's transcript; only with `last`.
     """
 
     turn_id: int
     pcm: Int16Array
+    came_s: float
     last: bool = False
     discarded: bool = False
 
@@ -75,13 +83,13 @@ async def hear(
                     turn_id, cleans = item.turn_id, denoises()
                 if item.turn_id != lost:
                     try:
-                        pcm = item.pcm
+                        pcm, due_s = item.pcm, item.came_s + (FINAL_S if item.last else HEARD_S)
                         if denoiser is not None and cleaning is not None and cleans:
-                            pcm = await denoiser.step(cleaning, EarsInput(pcm, final=item.last))
-                        output = await ears.step(slot, EarsInput(pcm, final=item.last))
+                            pcm = await denoiser.step(cleaning, EarsInput(pcm, final=item.last), deadline_s=due_s)
+                        output = await ears.step(slot, EarsInput(pcm, final=item.last), deadline_s=due_s)
                     except Exception as error:
                         lost, failure = item.turn_id, StageFailed("ears", f"the recogniser failed: {error}")
-                        waiting.insert(0, TurnAudio(lost, item.pcm[:0], item.last, item.discarded))
+                        waiting.insert(0, TurnAudio(lost, item.pcm[:0], item.came_s, item.last, item.discarded))
                         break
                     if not item.discarded:
                         on_output(item.turn_id, output)
@@ -90,10 +98,14 @@ async def hear(
 
 
 def _merge(items: list[TurnAudio]) -> tuple[TurnAudio, list[TurnAudio]]:
-    """All leading audio of one turn as one item, and the rest: what waited while the engine was busy is one step."""
+    """All leading audio of one turn as one item, and the rest: what waited while the engine was busy is one step.
+
+    It is as old as the first of it, so that who was kept waiting is heard before others; the end of a turn, as itself.
+    """
     count = 1
     while not items[count - 1].last and count < len(items) and items[count].turn_id == items[0].turn_id:
         count += 1
-    last = items[count - 1]
+    first, last = items[0], items[count - 1]
     pcm = np.concatenate([item.pcm for item in items[:count]])
-    return TurnAudio(last.turn_id, pcm, last.last, last.discarded), items[count:]
+    came_s = last.came_s if last.last else first.came_s
+    return TurnAudio(last.turn_id, pcm, came_s, last.last, last.discarded), items[count:]

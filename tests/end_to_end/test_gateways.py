@@ -7,13 +7,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+import torch
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -52,12 +53,12 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def serving(*flags: str) -> AsyncIterator[Running]:
+async def serving(*flags: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "relay", "serve", "--port", "0", "--gateways", "2", *flags),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=dict(os.environ),
+        env={**os.environ, **(environ or {})},
     )
     assert process.stdout is not None
     try:
@@ -173,6 +174,69 @@ def test_a_spoken_turn_and_a_clean_end() -> None:
     asyncio.run(main())
 
 
+@pytest.fixture(scope="module")
+def fast_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with small random models of the fast path, whose drafts have words whatever is heard."""
+    from relay_models import loading
+    from relay_models.decoder import DecoderConfig
+    from relay_models.draft import RESERVED, DraftConfig, DraftModel, save_draft
+    from relay_models.ears import save_ears
+    from relay_models.tokenizer import ChatTokenizer
+    from relay_models.verifier import Verifier, VerifierConfig, save_verifier
+    from tests.models.ears.tiny import ears
+
+    home = tmp_path_factory.mktemp("home")
+    recogniser, tokenizer = ears(), ChatTokenizer.load(loading.locate("brain") / "tokenizer.json")
+    sizes = DecoderConfig(
+        vocab_size=tokenizer.size + RESERVED,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=1,
+        num_attention_heads=6,
+        num_key_value_heads=2,
+    )
+    model = DraftModel(DraftConfig(sizes, speech_size=recogniser.config.encoder.size, window=64)).eval()
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if "norm" not in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    torch.nn.init.zeros_(model.adapter.outer.weight)
+    torch.nn.init.zeros_(model.adapter.outer.bias)
+    save_ears(recogniser, home / "models" / "ears")
+    save_draft(model, home / "models" / "draft")
+    torch.manual_seed(3)
+    verifier = Verifier(VerifierConfig(hidden_size=24, size=16, threshold=0.0))
+    save_verifier(verifier, home / "models" / "verifier")
+    return home
+
+
+@pytest.mark.parametrize("path", ["relay", "draft"])
+def test_a_draft_is_made_and_judged_in_the_engine_process(path: str, fast_models: Path) -> None:
+    question = Path(relay.__file__).parent / "assets" / "question.wav"
+    # The brain is far slower than any machine's draft: which path wins is no matter of luck.
+    flags = ("--path", path, "--brain-delay-ms", "20000", "--no-speculation", "--ears", "pocketsphinx")
+
+    async def main() -> None:
+        async with serving(*flags, environ={"RELAY_HOME": str(fast_models)}) as running, running.client() as client:
+            await client.send(type="session.update", session={"type": "realtime", "relay": {"draft": True}})
+            pcm = load(question, VOICE_RATE_HZ)
+            for at in range(0, len(pcm), 2400):
+                await client.append(pcm[at : at + 2400].astype("<i2").tobytes())
+            await client.append(bytes(2 * 24_000))
+            report = (await client.wait_for("relay.draft"))["draft"]
+            assert report["committed"], report
+            assert (report["probability"] is None) == (path == "draft")
+            heard = await client.wait_for("response.output_audio_transcript.delta")
+            assert report["prefix"].startswith(heard["delta"])
+            async with httpx.AsyncClient() as http:
+                metrics = (await http.get(running.url + "/metrics")).text
+            assert 'relay_drafts_total{outcome="committed"} 1.0' in metrics
+            parts = {"ears", "voice", "brain", "draft model", "sockets"}
+            assert all(f'relay_load{{part="{part}"}}' in metrics for part in parts)
+
+    asyncio.run(main())
+
+
 def test_ctrl_c_ends_all_processes_with_its_status() -> None:
     async def main() -> None:
         async with serving() as running:
@@ -208,7 +272,5 @@ def test_when_the_engine_process_is_killed_the_gateways_end_and_say_why() -> Non
 
 
 def test_what_gateways_cannot_do_is_said_before_anything_starts() -> None:
-    with pytest.raises(ConfigError, match="--path cascade"):
-        ServerConfig(gateways=1, path="relay")
     with pytest.raises(ConfigError, match="--gateways"):
         ServerConfig(gateways=-1)

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import heapq
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.engine.batcher import Admission, Batcher, Job, StepTimes
+from relay.engine.batcher import Batcher, Job, StepTimes
+from tests.engine.served import Served
 
 verbs = st.sampled_from(["open", "step", "close"])
 jobs = st.lists(st.tuples(verbs, st.integers(0, 5)), max_size=40)
@@ -113,7 +112,6 @@ def test_buckets_lose_nothing_and_keep_the_order(given_jobs: list[tuple[str, int
 def test_estimates_are_of_the_slower_steps() -> None:
     times = StepTimes([1, 4, 16])
     assert times.estimate(1) is None
-    assert times.round_s(100) == 0.0
     for seconds in [0.010] * 50 + [0.020] + [0.010] * 5:
         times.observe(3, seconds)
     assert times.estimate(1) is None
@@ -121,71 +119,8 @@ def test_estimates_are_of_the_slower_steps() -> None:
     assert times.estimate(16) == times.estimate(4)  # a larger batch is no quicker
     for _ in range(9):
         times.observe(16, 0.1)
-    assert times.round_s(33) == pytest.approx(0.2)  # nothing is known of a batch of one
-    assert times.round_s(34) == pytest.approx(0.2 + (times.estimate(2) or 0))
+    assert times.estimate(16) == pytest.approx(0.1)
     assert times.bucket(99) == 16
-
-
-def test_refusals_say_what_was_measured() -> None:
-    times = measured({4: 0.05})
-    admission = Admission(period_s=0.16)
-    assert admission.refusal(8, times) is None
-    assert admission.refusal(12, times) == "12 at once would take 150 ms of every 160 ms"
-    assert admission.refusal(10_000, StepTimes([4])) is None  # on a guess nobody is refused
-
-
-class Served:
-    """A device and its callers in virtual time: each caller has a chunk every period, due half a period later.
-
-    Args:
-        callers: How many want to come, one every tenth of a period.
-        admission: Who is let in; everybody when None.
-        urgent_every: Each so many-th chunk of a caller is urgent.
-    """
-
-    def __init__(self, callers: int, *, admission: Admission | None = None, urgent_every: int = 0) -> None:
-        self.period_s = 0.16
-        self.buckets = [1, 2, 4, 8, 16]
-        self.times = StepTimes(self.buckets)
-        self.batcher: Batcher[float] = Batcher(max_batch=16, times=self.times)
-        self.inside: list[int] = []
-        self.refused: list[int] = []
-        self.served = [0] * callers
-        self.late: dict[int, int] = {}
-        self.waits: dict[bool, list[float]] = {True: [], False: []}
-        arrivals = [(number * self.period_s / 10, number, 0) for number in range(callers)]
-        heapq.heapify(arrivals)
-        now = 0.0
-        while now < 60 * self.period_s:
-            while arrivals and arrivals[0][0] <= now:
-                at, caller, chunk = heapq.heappop(arrivals)
-                if chunk == 0:
-                    if admission is not None and admission.refusal(len(self.inside) + 1, self.times):
-                        self.refused.append(caller)
-                        continue
-                    self.inside.append(caller)
-                urgent = urgent_every > 0 and chunk % urgent_every == urgent_every - 1
-                # The next chunk is heard when this one was worked on: a slot has one step under way.
-                self.batcher.add(Job(caller, "step", at, deadline_s=at + self.period_s / 2, urgent=urgent))
-                heapq.heappush(arrivals, (at + self.period_s, caller, chunk + 1))
-            if not len(self.batcher):
-                now = arrivals[0][0]
-                continue
-            batch = self.batcher.take()
-            rows = self.times.bucket(len(batch))
-            begun, seconds = now, self.step_s(rows)
-            now += seconds
-            self.times.observe(len(batch), seconds)
-            for job in batch:
-                assert job.x is not None
-                self.served[job.slot] += 1
-                self.late[job.slot] = self.late.get(job.slot, 0) + (now > job.deadline_s)
-                self.waits[job.urgent].append(begun - job.x)
-
-    @staticmethod
-    def step_s(rows: int) -> float:
-        """16 rows take 24 ms, so that 100 callers fill a period."""
-        return 0.008 + 0.001 * rows
 
 
 def test_within_capacity_nobody_is_late_and_all_are_served_alike() -> None:
@@ -200,13 +135,6 @@ def test_past_capacity_lateness_falls_on_all_alike() -> None:
     assert sum(world.late.values()) > 1000
     # Nobody is starved: the one worst off has nearly the share of the mean.
     assert min(per_s[:100]) > 0.6 * sum(per_s[:100]) / 100
-
-
-def test_past_capacity_newcomers_are_refused_and_those_inside_stay_on_time() -> None:
-    world = Served(400, admission=Admission(period_s=0.16))
-    assert len(world.refused) > 300 - 20
-    assert 70 <= len(world.inside) <= 90
-    assert sum(world.late.values()) == 0
 
 
 def test_urgent_steps_wait_for_one_step_at_most_even_past_capacity() -> None:

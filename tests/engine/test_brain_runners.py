@@ -24,12 +24,14 @@ def runner() -> OnnxBrainRunner:
     return runner
 
 
-@pytest.fixture(scope="module")
-def torch_runner() -> Iterator[TorchBrainRunner]:
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
+def torch_runner(request: pytest.FixtureRequest) -> Iterator[TorchBrainRunner]:
     torch = pytest.importorskip("torch")
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more only wait for each other at this size
-    runner = TorchBrainRunner(device="cpu", cache_rows=3)
+    runner = TorchBrainRunner(device=request.param, cache_rows=3)
     runner.load()
     yield runner
     runner.unload()
@@ -91,6 +93,38 @@ def test_a_batch_of_torch_is_its_rows(torch_runner: TorchBrainRunner, tokenizer:
     (bad,) = torch_runner.step([4], [BrainInput([1] * 600)])
     assert isinstance(bad, ValueError)
     torch_runner.close(4)
+
+
+def test_a_torch_batch_of_several_with_caches_that_move(
+    torch_runner: TorchBrainRunner, tokenizer: ChatTokenizer
+) -> None:
+    """Slots are stepped alone and together, appended to, rolled back and evicted: each says what it says alone."""
+    contexts = [
+        prompt(tokenizer, text) for text in ("hello", "what is the capital of france", "bye now", "who are you")
+    ]
+    alone = []
+    for context in contexts:
+        torch_runner.close(0)
+        alone.append(continue_greedily(torch_runner, 0, context, 5))
+    torch_runner.close(0)
+    said = [list(context) for context in contexts]
+    for step in range(5):
+        for slots in ([0, 1, 2], [3]) if step % 2 else ([3, 0], [2, 1]):  # there are three rows for four slots
+            xs = [BrainInput(said[slot], GREEDY) for slot in slots]
+            for slot, output in zip(slots, torch_runner.step(slots, xs), strict=True):
+                assert isinstance(output, BrainOutput)
+                assert output.token is not None
+                said[slot].append(output.token)
+    assert said == alone
+    for slot in range(4):
+        torch_runner.close(slot)
+
+
+def test_an_unknown_token_fails_alone_in_torch(torch_runner: TorchBrainRunner) -> None:
+    bad, good = torch_runner.step([0, 1], [BrainInput([1, 10**6]), BrainInput([1, 5], GREEDY)])
+    assert isinstance(bad, ValueError)
+    assert isinstance(good, BrainOutput)
+    torch_runner.close(1)
 
 
 def test_the_cache_changes_nothing(runner: OnnxBrainRunner, tokenizer: ChatTokenizer) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from relay.engine.brain import BrainInput, Rows, Sampling, common_prefix, draw
+from relay.engine.brain import BrainInput, Rows, Sampling, _nucleus, common_prefix, draw
 
 logits_of_nine = hnp.arrays(np.float32, 9, elements=st.floats(-20, 20, width=32))
 samplings = st.builds(
@@ -34,6 +34,20 @@ def test_the_nucleus_leaves_out_the_tail() -> None:
     logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], dtype=np.float32))
     drawn = {draw(logits, BrainInput([1] * n, Sampling(1.0, 0.75, seed=5))).token for n in range(1, 200)}
     assert drawn == {0, 1}
+
+
+@given(
+    hnp.arrays(np.float32, st.integers(129, 400), elements=st.sampled_from([-3.0, 0.0, 0.5, 1.0, 5.0, 9.0])),
+    st.floats(0.01, 1.0),
+)
+def test_a_nucleus_of_a_few_is_that_of_all_sorted(logits: np.ndarray, top_p: float) -> None:
+    weights = np.exp(logits.astype(np.float64))
+    order = np.argsort(-weights, kind="stable")
+    cumulated = np.cumsum(weights[order] / weights.sum())
+    count = int(np.searchsorted(cumulated, top_p)) + 1
+    found, nucleus = _nucleus(weights, top_p)
+    np.testing.assert_array_equal(nucleus, cumulated[:count])
+    np.testing.assert_array_equal(found[: len(nucleus)], order[:count])
 
 
 def test_frequencies_follow_the_distribution() -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import threading
+import time
 import tracemalloc
 from collections.abc import Sequence
 
@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.engine.batcher import Admission
 from relay.engine.engine import Engine
 from relay.errors import EngineBusy, EngineUnavailable, RelayError
 
@@ -360,23 +359,24 @@ def test_urgent_steps_overtake() -> None:
     asyncio.run(main())
 
 
-def test_slots_are_refused_once_steps_take_too_long() -> None:
+def test_steps_are_measured_against_the_time_they_were_given() -> None:
     class Slow(Adder):
         def step(self, slots: Sequence[int], xs: Sequence[int]) -> Sequence[int | BaseException]:
             threading.Event().wait(0.02)
             return super().step(slots, xs)
 
     async def main() -> None:
-        admission = Admission(period_s=0.05, share=0.8)
-        async with Engine(Slow(max_batch=1), name="test", admission=admission) as engine, engine.slot() as first:
-            async with engine.slot():
-                pass  # nothing is measured yet
-            await engine.step(first, 1)
-            async with contextlib.AsyncExitStack() as others:
-                # 20 ms were measured, or more: a second slot needs 40 of the 40 ms that there are, a third cannot fit.
-                with pytest.raises(EngineBusy, match=r"the test engine is at its limit \(\d at once .* of every 50 ms"):
-                    for _ in range(2):
-                        await others.enter_async_context(engine.slot())
-            assert await engine.step(first, 1) == 2
+        async with Engine(Slow(max_batch=1), name="test") as engine, engine.slot() as slot:
+            assert engine.load.used(time.monotonic()) == 0.0
+            for _ in range(20):
+                await engine.step(slot, 1)  # without a deadline nobody counts
+            assert engine.load.used(time.monotonic()) > 0.03
+            assert engine.load.deadline_share(time.monotonic()) == 0.0
+            for _ in range(40):
+                await engine.step(slot, 1, deadline_s=asyncio.get_running_loop().time() + 3600)
+            assert engine.load.deadline_share(time.monotonic()) == 1 / 16
+            for _ in range(40):
+                await engine.step(slot, 1, deadline_s=asyncio.get_running_loop().time() - 1)
+            assert engine.load.deadline_share(time.monotonic()) == 2.0
 
     asyncio.run(main())

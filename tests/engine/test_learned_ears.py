@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -39,14 +40,21 @@ SECOND = 16_000
 NOTHING = np.empty(0, dtype=np.int16)
 
 
-@pytest.fixture(scope="module", params=["onnx", "torch", "torch, static"])
+KINDS = ("onnx", "torch", "torch, static", "torch, in parts", "torch, in parts, on a GPU")
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def runner(request: pytest.FixtureRequest, exported_ears: Path) -> Iterator[LearnedEars[object]]:
     runner: LearnedEars[object]
     if request.param == "onnx":
         runner = OnnxEarsRunner(exported_ears)  # type: ignore[assignment]
     else:
-        static = request.param == "torch, static"
-        runner = TorchEarsRunner(exported_ears, device="cpu", static=static, max_slots=8, max_batch=6)  # type: ignore[assignment]
+        device: Literal["cpu", "cuda"] = "cuda" if "GPU" in request.param else "cpu"
+        if device == "cuda" and not torch.cuda.is_available():
+            pytest.skip("needs a GPU")
+        sizes: dict[str, Any] = {"max_slots": 8, "max_batch": 6, "rows": 2 if "parts" in request.param else None}
+        how: dict[str, Any] = {"device": device, "dtype": "float32", "static": request.param != "torch"}
+        runner = TorchEarsRunner(exported_ears, **how, **sizes)  # type: ignore[assignment]
     runner.load()
     for slot in range(6):
         runner.open(slot)
@@ -339,8 +347,8 @@ def test_turns_of_sessions(exported_ears: Path) -> None:
         hearing = asyncio.create_task(hear(inbox, engine, on_output, lambda _, error: failures.append(error)))
         for turn in turns:
             for piece in np.split(recordings[turn], range(0, len(recordings[turn]), 1_600)[1:]):
-                await inbox.put(TurnAudio(turn, piece))
-            await inbox.put(TurnAudio(turn, NOTHING, last=True))
+                await inbox.put(TurnAudio(turn, piece, 0.0))
+            await inbox.put(TurnAudio(turn, NOTHING, 0.0, last=True))
         inbox.close()
         await hearing
 

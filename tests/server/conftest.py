@@ -143,10 +143,16 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Any:
     """`async with serving(**config) as stand`: a server with beeping models."""
 
     @contextlib.asynccontextmanager
-    async def start(*, brain: Brain | None = None, **config: Any) -> AsyncIterator[Stand]:
-        catalog = SimpleNamespace(ears=lambda *_, **__: BeepEars(), voice=lambda *_, **__: BeepVoice())
+    async def start(
+        *, brain: Brain | None = None, voice: type[BeepVoice] = BeepVoice, **config: Any
+    ) -> AsyncIterator[Stand]:
+        catalog = SimpleNamespace(ears=lambda *_, **__: BeepEars(), voice=lambda *_, **__: voice())
         monkeypatch.setattr(models, "catalog", catalog)
-        monkeypatch.setattr(models, "brains", SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed.")))
+        monkeypatch.setattr(
+            models,
+            "brains",
+            SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed."), engine_of=lambda _: None),
+        )
         async with RelayServer(ServerConfig(port=0, **config)) as server:
             yield Stand(server)
 

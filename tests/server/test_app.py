@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import threading
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +21,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from relay.config import Limits, ServerConfig
+from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import ConfigError
 from relay.server.app import RelayServer
-from tests.server.conftest import Client, EndlessBrain
+from tests.server.conftest import BeepVoice, Client, EndlessBrain
 
 TONE = (8000 * np.sin(np.arange(12_000) / 9)).astype("<i2").tobytes()
 
@@ -35,7 +40,12 @@ def test_http_side(serving: Any) -> None:
             assert (again.status_code, again.content) == (304, b"")
             assert (await http.get("/app.js")).headers["content-type"].startswith("text/javascript")
             assert (await http.get("/healthz")).text == "ok\n"
-            assert (await http.get("/readyz")).json() == {"ready": True, "sessions": 0, "capacity": 64}
+            assert (await http.get("/readyz")).json() == {
+                "ready": True,
+                "sessions": 0,
+                "capacity": 64,
+                "refusing": None,
+            }
             assert "relay_sessions 0.0" in (await http.get("/metrics")).text
             for path in ("/nothing", "/../pyproject.toml", "/__init__.py", "/v1/realtime"):
                 missing = await http.get(path)
@@ -229,5 +239,69 @@ def test_the_server_says_goodbye(serving: Any) -> None:
                 await socket.recv()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
+
+    asyncio.run(main())
+
+
+class SlowVoice(BeepVoice):
+    """A step takes 0.1 s, whoever it is for."""
+
+    max_batch = 1
+
+    def step(self, slots: Sequence[int], xs: Sequence[VoiceInput]) -> list[VoiceOutput | BaseException]:
+        threading.Event().wait(0.1)
+        return super().step(slots, xs)
+
+
+def test_callers_are_refused_for_want_of_time_and_those_inside_go_on(serving: Any) -> None:
+    async def main() -> None:
+        async with (
+            asyncio.timeout(100),
+            serving(voice=SlowVoice) as stand,
+            httpx.AsyncClient(base_url=stand.server.url) as http,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            clients = [await stack.enter_async_context(stand.client()) for _ in range(4)]
+            tired = asyncio.Event()
+
+            async def talk(client: Client) -> None:
+                while not tired.is_set():
+                    assert (await client.text_turn())["status"] == "completed"
+
+            async with asyncio.TaskGroup() as talking:
+                for client in clients:
+                    talking.create_task(talk(client))
+                while (reason := (await http.get("/readyz")).json()["refusing"]) is None:
+                    await asyncio.sleep(0.05)
+                with pytest.raises(InvalidStatus) as caught:
+                    async with stand.client():
+                        pass
+                metrics = (await http.get("/metrics")).text
+                tired.set()
+            for client in clients:
+                assert (await client.text_turn())["status"] == "completed"
+            response = caught.value.response
+            told = json.loads(response.body)["error"]
+            assert (response.status_code, told["type"], told["code"]) == (503, "rate_limit_error", "too_many_sessions")
+            assert "the voice would take" in told["message"]
+            assert "the voice would take" in reason
+            assert 'relay_refused_total{reason="too_many_sessions"} 1.0' in metrics
+            lines = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("relay_load"))
+            assert set(lines) == {f'relay_load{{part="{part}"}}' for part in ("ears", "voice", "sockets")}
+            assert float(lines['relay_load{part="voice"}']) > 0.1
+
+    asyncio.run(main())
+
+
+def test_without_a_limit_of_load_nobody_is_refused_for_want_of_time(serving: Any) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(100), serving(max_load_percent=0) as stand:
+            server = stand.server
+            for number in range(100):
+                server._sockets.stepped(time.monotonic() - number / 10, 1, 1.0)
+            async with contextlib.AsyncExitStack() as stack:
+                for _ in range(6):
+                    await stack.enter_async_context(stand.client())
+                assert server._seats.refusal() is None
 
     asyncio.run(main())

@@ -56,7 +56,11 @@ def session(noise_reduction: dict[str, str] | None) -> dict[str, Any]:
 def models(monkeypatch: pytest.MonkeyPatch) -> None:
     catalog = SimpleNamespace(ears=lambda *_, **__: LoudnessEars(), voice=lambda *_, **__: BeepVoice())
     monkeypatch.setattr(server_models, "catalog", catalog)
-    monkeypatch.setattr(server_models, "brains", SimpleNamespace(make=lambda _: EndlessBrain("Yes ", "indeed.")))
+    monkeypatch.setattr(
+        server_models,
+        "brains",
+        SimpleNamespace(make=lambda _: EndlessBrain("Yes ", "indeed."), engine_of=lambda _: None),
+    )
 
 
 @pytest.mark.usefixtures("models")

@@ -30,7 +30,7 @@ class Ears:
         self.slots += 1
         yield self.slots
 
-    async def step(self, slot: int, x: EarsInput) -> EarsOutput:
+    async def step(self, slot: int, x: EarsInput, *, deadline_s: float = 0.0) -> EarsOutput:
         self.heard.extend(x.pcm.tolist())
         if not x.final:
             return EarsOutput("", "")
@@ -44,7 +44,9 @@ class Denoiser(Ears):
 
     held: list[int] = field(default_factory=list)
 
-    async def step(self, slot: int, x: EarsInput) -> Int16Array:  # type: ignore[override]
+    async def step(  # type: ignore[override]
+        self, slot: int, x: EarsInput, *, deadline_s: float = 0.0
+    ) -> Int16Array:
         if self.fails_on is not None and self.fails_on in x.pcm:
             raise RuntimeError("out of breath")
         self.held += (x.pcm // 2).tolist()
@@ -54,7 +56,7 @@ class Denoiser(Ears):
 
 
 def turn(turn_id: int, *samples: int, last: bool = False) -> TurnAudio:
-    return TurnAudio(turn_id, np.array(samples, dtype=np.int16), last=last)
+    return TurnAudio(turn_id, np.array(samples, dtype=np.int16), 0.0, last=last)
 
 
 def run(
