@@ -80,7 +80,16 @@ class Session:
             int(services.limits.max_audio_ahead_s * _BYTES_PER_S), policy="error", weight=_weight
         )
         self._fast = FastPath(services.fast, services.metrics)
-        self._user = UserSide(protocol, services, recorder, self._turn, self._is_quiet, self._flush, self._fast.heard)
+        self._user = UserSide(
+            protocol,
+            services,
+            recorder,
+            self._turn,
+            self._is_quiet,
+            self._flush,
+            self._fast.heard,
+            lambda text: self._dialogue.end_probability(protocol.basis_after(text).messages),
+        )
         self._beside = OutOfBand(
             protocol,
             services,
@@ -114,6 +123,7 @@ class Session:
                         self._tasks.create_task(self._write()),
                         self._tasks.create_task(self._obey()),
                         self._tasks.create_task(self._user.hear()),
+                        self._tasks.create_task(self._user.judge()),
                         self._tasks.create_task(self._fast.run()),
                     ]
                     self._protocol.open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay.audio import EARS_RATE_HZ, Int16Array
@@ -15,9 +15,10 @@ from relay.engine.ears import EarsOutput
 from relay.errors import BadEvent, StageFailed
 from relay.idle import IdleTimer
 from relay.metrics import StageClock
-from relay.phrase import goes_on, may_be_end, same_words
+from relay.phrase import may_be_end, same_words, silence_ms
 from relay.services import Recorder, Services
 from relay.stages.hear import TurnAudio, hear
+from relay.stages.judge import Judge
 from relay.stages.listen import NO_AUDIO, Intake, Speech, input_ms
 from relay.turn import Event, TimedOut, Transcribed, TurnState, UserPaused, UserResumed, UserStarted, UserStopped
 from relay.wire.config import SessionConfig
@@ -27,10 +28,7 @@ log = logging.getLogger(__name__)
 
 _MANY_FRAMES = 25  # after half a second of audio from one message, the other sessions get their turn
 _MANY_TURNS = 16  # turns that are remembered until they are answered
-
-# `semantic_vad`: silence that ends a turn that sounds finished, and one that does not. The latter are the API's own.
-_FINISHED_MS = {"low": 1000, "medium": 600, "high": 350, "auto": 600}
-_HESITANT_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}
+_JUDGED_FROM_MS = 60  # silence after which words are worth a judgement: shorter ones are within words
 
 
 @dataclass(slots=True)
@@ -47,6 +45,7 @@ class UserTurn:
         told_chars: How much of its transcript the client has been sent.
         told_words: How many of its words.
         paused_after: What had been heard of it when a likely end was told, while the silence lasts.
+        judged: Words of it, and how likely it ends with them.
     """
 
     item_id: str
@@ -58,6 +57,7 @@ class UserTurn:
     told_chars: int = 0
     told_words: int = 0
     paused_after: str | None = None
+    judged: tuple[str, float] | None = None
 
     @property
     def text(self) -> str:
@@ -76,6 +76,7 @@ class UserSide:
         is_quiet: Whether nobody speaks and all that was answered has been heard.
         flush: Lets the session's writer send what is queued.
         on_frame: Told of all audio, see `Intake`.
+        end_probability: How likely the turn being spoken ends with these words; None if nobody can say.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class UserSide:
         is_quiet: Callable[[], bool],
         flush: Callable[[], None],
         on_frame: Callable[[Int16Array], None],
+        end_probability: Callable[[str], Awaitable[float | None]],
     ) -> None:
         self._protocol = protocol
         self._services = services
@@ -101,6 +103,7 @@ class UserSide:
         self._to_ears: Channel[TurnAudio] = Channel(
             int(limits.max_audio_ahead_s * EARS_RATE_HZ), weight=lambda item: max(1, len(item.pcm))
         )
+        self._judge = Judge(end_probability, self._on_judged)
         self._turn_id: int | None = None
         self._turns: dict[int, UserTurn] = {}
 
@@ -114,6 +117,10 @@ class UserSide:
             denoiser=self._services.denoiser,
             denoises=lambda: self._protocol.config.noise_reduction is not None,
         )
+
+    async def judge(self) -> None:
+        """Runs the judge of pauses; one task for as long as the session lasts."""
+        await self._judge.run()
 
     async def commit(self, event_id: str | None) -> None:
         """The client ends the turn by hand."""
@@ -168,6 +175,7 @@ class UserSide:
                 case Speech(pcm=pcm):
                     if self._turn_id is not None:
                         await self._to_ears.put(TurnAudio(self._turn_id, pcm))
+                        self._wait_for_more()
                         self._watch_pause()
                 case Started():
                     self._begin_turn(found)
@@ -202,9 +210,9 @@ class UserSide:
         else:
             item_id = self._protocol.speech_started(input_ms(started.audio_sample))
         self._turn_id = self._on_event(UserStarted(manual=manual)).utterance
-        self._wait_for_more("")
         if self._turn_id is not None:
             self._turns[self._turn_id] = UserTurn(item_id, started.audio_sample)
+        self._wait_for_more()
         while len(self._turns) > _MANY_TURNS:
             del self._turns[next(iter(self._turns))]
         self._flush()
@@ -238,7 +246,7 @@ class UserSide:
             if output != user_turn.partial:
                 user_turn.partial = output
                 if turn_id == self._turn_id:
-                    self._wait_for_more(user_turn.text)
+                    self._wait_for_more()
                     self._watch_pause()
                 if self._protocol.config.type == "transcription":
                     self._tell(user_turn, output)
@@ -262,24 +270,34 @@ class UserSide:
             confident = [(word.text, word.confidence) for word in words]
             self._protocol.transcription_delta(user_turn.item_id, text, confident)
 
-    def _wait_for_more(self, text: str) -> None:
+    def _wait_for_more(self) -> None:
         """With semantic turn detection, words that sound unfinished are given more time."""
         detection = self._protocol.config.turn_detection
-        if detection is not None and detection.type == "semantic_vad":
-            silence_ms = _HESITANT_MS if goes_on(text) else _FINISHED_MS
-            self._intake.wait(silence_ms[detection.eagerness])
+        if self._turn_id is None or detection is None or detection.type != "semantic_vad":
+            return
+        user_turn = self._turns[self._turn_id]
+        text, judged = user_turn.text, user_turn.judged
+        if text and self._intake.silence_ms >= _JUDGED_FROM_MS:
+            self._judge.show(self._turn_id, text)
+        probability = judged[1] if judged is not None and same_words(judged[0], text) else None
+        self._intake.wait(silence_ms(text, probability, detection.eagerness))
+
+    def _on_judged(self, turn_id: int, text: str, probability: float) -> None:
+        if turn_id == self._turn_id:
+            self._turns[turn_id].judged = (text, probability)
+            self._wait_for_more()
 
     def _watch_pause(self) -> None:
         """Tells when the turn being spoken has likely ended, and when it has not."""
         if self._turn_id is None or not self._intake.in_utterance or not self._services.speculate:
             return
-        user_turn, silence_ms = self._turns[self._turn_id], self._intake.silence_ms
+        user_turn, silent_ms = self._turns[self._turn_id], self._intake.silence_ms
         text, told = user_turn.text, user_turn.paused_after
-        if not silence_ms:
+        if not silent_ms:
             user_turn.paused_after = None
             if told is not None:
                 self._on_event(UserResumed())
-        elif may_be_end(text, silence_ms) and (told is None or not same_words(text, told)):
+        elif may_be_end(text, silent_ms) and (told is None or not same_words(text, told)):
             user_turn.paused_after = text
             self._on_event(UserPaused(text))
 
@@ -303,8 +321,8 @@ def _endpointing(config: SessionConfig, limits: Limits) -> Endpointing | None:
     if detection is None:
         return None
     if detection.type == "semantic_vad":
-        silence_ms = _FINISHED_MS[detection.eagerness]
-        return Endpointing(silence_ms=silence_ms, max_utterance_ms=int(limits.max_utterance_s * 1000))
+        patience_ms = silence_ms("", None, detection.eagerness)
+        return Endpointing(silence_ms=patience_ms, max_utterance_ms=int(limits.max_utterance_s * 1000))
     return Endpointing(
         silence_ms=detection.silence_duration_ms,
         padding_ms=detection.prefix_padding_ms,

@@ -113,6 +113,8 @@ class FakeBrain:
 
     scripts: list[list[Piece | float | Exception]]
     name: str = "fake"
+    knows_ends: bool = False
+    ends: dict[str, float] = field(default_factory=dict)
     asked: list[list[Message]] = field(default_factory=list)
     offered: list[ToolOffer | None] = field(default_factory=list)
     running: int = 0
@@ -171,6 +173,9 @@ class FakeDialogue:
         finally:
             self._is_replying = False
             self._brain.running -= 1
+
+    async def end_probability(self, messages: Sequence[Message]) -> float | None:
+        return self._brain.ends.get(messages[-1].text)
 
 
 class MemoryTransport:

@@ -163,9 +163,13 @@ VALUES = {
     "voice": st.builds(VoiceInput, st.text(), st.booleans(), FLOATS, st.booleans())
     | st.builds(VoiceOutput, PCM, st.lists(WORDS).map(tuple), st.booleans()),
     "brain": st.builds(
-        BrainInput, st.lists(st.integers(0, 9)), st.builds(Sampling, FLOATS, FLOATS, st.integers(0, 99)), st.just([])
+        BrainInput,
+        st.lists(st.integers(0, 9)),
+        st.builds(Sampling, FLOATS, FLOATS, st.integers(0, 99)),
+        st.just([]),
+        st.lists(st.integers(0, 9)),
     )
-    | st.builds(BrainOutput, st.none() | st.integers(0, 9), FLOATS, FLOATS, FLOATS),
+    | st.builds(BrainOutput, st.none() | st.integers(0, 9), FLOATS, FLOATS, FLOATS, FLOATS),
 }
 
 
