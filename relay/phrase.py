@@ -72,30 +72,31 @@ class Patience:
     hesitant_ms: int
 
 
-_MEDIUM = Patience(240, 600, 1000, 1500, 600, 4000)
+_MEDIUM = Patience(240, 700, 800, 1200, 600, 4000)
 PATIENCE: dict[Eagerness, Patience] = {
-    "low": Patience(600, 1000, 2000, 4000, 1000, 8000),
+    "low": Patience(500, 1000, 1500, 2500, 1000, 8000),
     "medium": _MEDIUM,
-    "high": Patience(200, 350, 700, 1000, 350, 2000),
+    "high": Patience(200, 350, 500, 800, 350, 2000),
     "auto": _MEDIUM,
 }
-SURE, DOUBTFUL = 0.3, 0.03
-"""Of a language model's probability that the turn ends. Six words in ten that a turn could go on with are not its
-likeliest, so even the end of a finished turn has seldom more than a half."""
+SURE, SURE_OF_GARBLED, DOUBTFUL = 0.5, 0.3, 0.03
+"""Of a language model's probability that the turn ends. Words that are misheard more often, by a recogniser that
+guesses while they are spoken, make every end less likely."""
 
 
-def silence_ms(text: str, end_probability: float | None, eagerness: Eagerness) -> int:
+def silence_ms(text: str, end_probability: float | None, eagerness: Eagerness, *, is_believed: bool = True) -> int:
     """Silence after these words that ends the turn.
 
     Args:
         text: What was heard of it.
         end_probability: That it ends with these words, by a language model; None if none can say.
         eagerness: Of `semantic_vad`.
+        is_believed: Whether the recogniser's words can be relied on while they are spoken.
     """
     patience = PATIENCE[eagerness]
     if end_probability is None:
         return patience.hesitant_ms if goes_on(text) else patience.unjudged_ms
-    if end_probability >= SURE:
+    if end_probability >= (SURE if is_believed else SURE_OF_GARBLED):
         return patience.sure_ms
     if end_probability >= DOUBTFUL:
         return patience.likely_ms

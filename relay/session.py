@@ -21,13 +21,16 @@ from relay.services import Recorder, Services, Transport
 from relay.speculation import Speculation
 from relay.stages.speak import Voice
 from relay.turn import (
+    AnnounceTurn,
     CancelAsked,
     DropPrepared,
+    DuckReply,
     Event,
     Policy,
     PrepareReply,
     ReplyEnded,
     ResponseAsked,
+    ResumeReply,
     StartReply,
     StopReply,
     TimedOut,
@@ -253,15 +256,19 @@ class Session:
     # --------------------------------------------------------------------------------------------------------- replying
 
     def _turn(self, event: Event) -> TurnState:
-        config = self._protocol.config
-        policy, detection = Policy(False, False), config.turn_detection
-        if detection is not None:
-            # A reply may have been asked for before the session became one of transcription: speech still stops it.
-            policy = Policy(detection.create_response and config.type == "realtime", detection.interrupt_response)
-        self._state, actions = step(self._state, event, policy)
+        self._state, actions = step(self._state, event, self._policy())
         self._stepped.set()
         for action in actions:
             match action:
+                case AnnounceTurn(turn_id=turn_id):
+                    self._user.announce(turn_id)
+                case DuckReply():
+                    for reply in self._sounding():
+                        reply.duck()
+                case ResumeReply():
+                    self._services.metrics.backchannels.inc()
+                    for reply in self._sounding():
+                        reply.resume()
                 case StopReply(barge_in=barge_in):
                     self._stop_reply(barge_in=barge_in)
                 case StartReply():
@@ -280,6 +287,21 @@ class Session:
                 case DropPrepared(went_on=went_on):
                     self._end_speculation("continued" if went_on else "stale")
         return self._state
+
+    def _policy(self) -> Policy:
+        """What the client wants done by itself, and whether speech that begins now may be a backchannel."""
+        config, reply = self._protocol.config, self._reply
+        detection = config.turn_detection
+        if detection is None:
+            return Policy(False, False)
+        # A reply may have been asked for before the session became one of transcription: speech still stops it.
+        answers = detection.create_response and config.type == "realtime"
+        weighs = reply is not None and reply.is_in_full_swing and (reply.response.ducks or self._user.is_believed)
+        return Policy(answers, detection.interrupt_response, weighs and config.type == "realtime")
+
+    def _sounding(self) -> list[Reply]:
+        """The reply that has the floor, and those before it that are still playing."""
+        return [each for each in self._replies() if each is self._reply or each.is_playing]
 
     def _is_quiet(self) -> bool:
         """Nobody speaks, and the last reply has been heard to its end."""
@@ -387,7 +409,7 @@ class Session:
         self._fast.ended("broken")
         if barge_in:
             # Words before a call may still be playing when the reply after it begins.
-            for cut in (each for each in self._replies() if each is reply or each.is_playing):
+            for cut in self._sounding():
                 cut.was_interrupted = True
                 self._protocol.set_heard(cut.response.item_id, cut.heard())
             self._services.metrics.barge_ins.inc()

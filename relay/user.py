@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from relay.audio import EARS_RATE_HZ, Int16Array
+from relay.backchannel import Overlap, is_backchannel, wants_floor
 from relay.channel import Channel
 from relay.config import Limits
 from relay.endpoint import Ended, Endpointing, Started
@@ -20,7 +21,18 @@ from relay.services import Recorder, Services
 from relay.stages.hear import TurnAudio, hear
 from relay.stages.judge import Judge
 from relay.stages.listen import NO_AUDIO, Intake, Speech, input_ms
-from relay.turn import Event, TimedOut, Transcribed, TurnState, UserPaused, UserResumed, UserStarted, UserStopped
+from relay.turn import (
+    Event,
+    SpeechWeighed,
+    TimedOut,
+    Transcribed,
+    TurnClaimed,
+    TurnState,
+    UserPaused,
+    UserResumed,
+    UserStarted,
+    UserStopped,
+)
 from relay.wire.config import SessionConfig
 from relay.wire.realtime import RealtimeProtocol
 
@@ -28,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _MANY_FRAMES = 25  # after half a second of audio from one message, the other sessions get their turn
 _MANY_TURNS = 16  # turns that are remembered until they are answered
+_DECIDE_MS = 200  # how long a client that goes on playing waits, at most, to learn of an interruption
 _JUDGED_FROM_MS = 60  # silence after which words are worth a judgement: shorter ones are within words
 
 
@@ -36,8 +49,11 @@ class UserTurn:
     """What is known of a user's turn until it is answered.
 
     Attributes:
-        item_id: The conversation's item that it becomes.
+        item_id: The conversation's item that it becomes; None while the client has not been told of it.
         begin_sample: Where its audio begins on the session's clock.
+        speech_sample: Where its first speech does.
+        noticed_sample: When that was noticed.
+        decided_sample: When its end was; None before.
         audio_s: Duration of its audio, once it has ended.
         clock: Stage times, started at its end.
         failure: Why it could not be recognised.
@@ -48,8 +64,11 @@ class UserTurn:
         judged: Words of it, and how likely it ends with them.
     """
 
-    item_id: str
+    item_id: str | None
     begin_sample: int
+    speech_sample: int
+    noticed_sample: int
+    decided_sample: int | None = None
     audio_s: float = 0.0
     clock: StageClock | None = None
     failure: StageFailed | None = None
@@ -106,6 +125,9 @@ class UserSide:
         self._judge = Judge(end_probability, self._on_judged)
         self._turn_id: int | None = None
         self._turns: dict[int, UserTurn] = {}
+        self._begun: UserTurn
+        self._unwanted: list[int] = []  # turns that were none, whose end the recogniser has not been told
+        self.is_believed = False
 
     async def hear(self) -> None:
         """Runs the recogniser; one task for as long as the session lasts."""
@@ -124,6 +146,8 @@ class UserSide:
 
     async def commit(self, event_id: str | None) -> None:
         """The client ends the turn by hand."""
+        if self._turn_id is not None:
+            self._on_event(TurnClaimed())
         ended = self._intake.end()
         if ended is None:
             message = "the input audio buffer holds no speech to commit; append audio first"
@@ -173,10 +197,12 @@ class UserSide:
         for count, found in enumerate(self._intake.push(data), 1):
             match found:
                 case Speech(pcm=pcm):
+                    await self._discard_unwanted()
                     if self._turn_id is not None:
                         await self._to_ears.put(TurnAudio(self._turn_id, pcm))
                         self._wait_for_more()
                         self._watch_pause()
+                        self._weigh()
                 case Started():
                     self._begin_turn(found)
                 case Ended():
@@ -202,19 +228,47 @@ class UserSide:
         self._on_event(TimedOut())
         self._flush()
 
+    def announce(self, turn_id: int) -> None:
+        """Tells the client that a turn began, and what else has become of it by now."""
+        user_turn = self._turns.get(turn_id)
+        if user_turn is None:  # it has just begun
+            user_turn = self._turns[turn_id] = self._begun
+        user_turn.item_id = self._protocol.speech_started(input_ms(user_turn.begin_sample))
+        if user_turn.decided_sample is not None:
+            self._tell_end(user_turn, None)
+        self._tell_outcome(user_turn)
+
     def _begin_turn(self, started: Started) -> None:
         manual = self._intake.is_manual
         # In a manual turn the item is announced by the commit alone.
-        if manual:
-            item_id = self._protocol.new_item_id()
-        else:
-            item_id = self._protocol.speech_started(input_ms(started.audio_sample))
+        item_id = self._protocol.new_item_id() if manual else None
+        self._begun = UserTurn(item_id, started.audio_sample, started.speech_sample, self._intake.received_samples)
         self._turn_id = self._on_event(UserStarted(manual=manual)).utterance
         if self._turn_id is not None:
-            self._turns[self._turn_id] = UserTurn(item_id, started.audio_sample)
-        self._wait_for_more()
+            self._turns.setdefault(self._turn_id, self._begun)
         while len(self._turns) > _MANY_TURNS:
             del self._turns[next(iter(self._turns))]
+        self._wait_for_more()
+        self._flush()
+
+    def _weigh(self) -> None:
+        """Tells what is known of speech under a reply while it may be no turn; forgets it when it is none."""
+        if self._turn_id is None or not self._intake.in_utterance:
+            return
+        user_turn = self._turns[self._turn_id]
+        if user_turn.item_id is not None:
+            return
+        now, silent_ms = self._intake.received_samples, self._intake.silence_ms
+        speech_ms = input_ms(now - user_turn.speech_sample) - silent_ms
+        waited_ms = input_ms(now - user_turn.noticed_sample)
+        overlap = Overlap(user_turn.text, self.is_believed, speech_ms, silent_ms, waited_ms)
+        options = self._protocol.config.relay
+        verdict = wants_floor(overlap, None if options is not None and options.duck else _DECIDE_MS)
+        if verdict is not None and self._on_event(SpeechWeighed(verdict)).utterance != self._turn_id:
+            self._intake.clear()
+            del self._turns[self._turn_id]
+            self._unwanted.append(self._turn_id)
+            self._turn_id = None
         self._flush()
 
     async def _end_turn(self, ended: Ended, event_id: str | None) -> None:
@@ -222,14 +276,23 @@ class UserSide:
         if turn_id is None:
             return
         user_turn = self._turns[turn_id]
-        if not self._intake.is_manual:
-            self._protocol.speech_stopped(input_ms(ended.decided_sample), user_turn.item_id)
-        user_turn.item_id = self._protocol.input_committed(user_turn.item_id, event_id)
+        user_turn.decided_sample = ended.decided_sample
         user_turn.audio_s = (ended.decided_sample - user_turn.begin_sample) / EARS_RATE_HZ
         user_turn.clock = StageClock.at_turn_end(input_ms(ended.speech_sample), input_ms(ended.decided_sample))
+        if user_turn.item_id is not None:
+            self._tell_end(user_turn, event_id)
         self._on_event(UserStopped())
         self._flush()
         await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, last=True))
+
+    def _tell_end(self, user_turn: UserTurn, event_id: str | None) -> None:
+        if not self._intake.is_manual and user_turn.decided_sample is not None:
+            self._protocol.speech_stopped(input_ms(user_turn.decided_sample), user_turn.item_id or "")
+        user_turn.item_id = self._protocol.input_committed(user_turn.item_id, event_id)
+
+    async def _discard_unwanted(self) -> None:
+        while self._unwanted:
+            await self._to_ears.put(TurnAudio(self._unwanted.pop(0), NO_AUDIO, last=True, discarded=True))
 
     async def _discard_turn(self) -> None:
         turn_id, self._turn_id = self._turn_id, None
@@ -239,6 +302,7 @@ class UserSide:
             await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, last=True, discarded=True))
 
     def _on_heard(self, turn_id: int, output: EarsOutput) -> None:
+        self.is_believed = output.end_probability is not None
         user_turn = self._turns.get(turn_id)
         if user_turn is None:
             return
@@ -248,27 +312,41 @@ class UserSide:
                 if turn_id == self._turn_id:
                     self._wait_for_more()
                     self._watch_pause()
-                if self._protocol.config.type == "transcription":
-                    self._tell(user_turn, output)
-                self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
+                    self._weigh()
+                if user_turn.item_id is not None:
+                    if self._protocol.config.type == "transcription":
+                        self._tell(user_turn, user_turn.item_id, output)
+                    self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
         else:
             user_turn.partial = output
-            empty = not output.stable.strip()
-            self._tell(user_turn, output)
-            words = [(word.text, word.confidence) for word in output.words]
-            self._protocol.transcription_completed(user_turn.item_id, output.stable, user_turn.audio_s, words)
+            self._tell_outcome(user_turn)
             if user_turn.clock is not None:
                 user_turn.clock.lap("ears")
-            self._on_event(Transcribed(turn_id, empty))
+            text = output.stable
+            self._on_event(Transcribed(turn_id, empty=not text.strip(), is_backchannel=is_backchannel(text)))
+            if user_turn.item_id is None:  # it was no turn
+                self._turns.pop(turn_id, None)
         self._flush()
 
-    def _tell(self, user_turn: UserTurn, output: EarsOutput) -> None:
+    def _tell_outcome(self, user_turn: UserTurn) -> None:
+        """Sends the transcript, or that there is none, once that is known."""
+        item_id, output = user_turn.item_id, user_turn.partial
+        if item_id is None:
+            return
+        if user_turn.failure is not None:
+            self._protocol.transcription_failed(item_id, user_turn.failure)
+        elif output is not None and output.final:
+            self._tell(user_turn, item_id, output)
+            words = [(word.text, word.confidence) for word in output.words]
+            self._protocol.transcription_completed(item_id, output.stable, user_turn.audio_s, words)
+
+    def _tell(self, user_turn: UserTurn, item_id: str, output: EarsOutput) -> None:
         """Sends what has become stable since the last time."""
         text, words = output.stable[user_turn.told_chars :], output.words[user_turn.told_words :]
         if text.strip():
             user_turn.told_chars, user_turn.told_words = len(output.stable), len(output.words)
             confident = [(word.text, word.confidence) for word in words]
-            self._protocol.transcription_delta(user_turn.item_id, text, confident)
+            self._protocol.transcription_delta(item_id, text, confident)
 
     def _wait_for_more(self) -> None:
         """With semantic turn detection, words that sound unfinished are given more time."""
@@ -280,7 +358,8 @@ class UserSide:
         if text and self._intake.silence_ms >= _JUDGED_FROM_MS:
             self._judge.show(self._turn_id, text)
         probability = judged[1] if judged is not None and same_words(judged[0], text) else None
-        self._intake.wait(silence_ms(text, probability, detection.eagerness))
+        needed_ms = silence_ms(text, probability, detection.eagerness, is_believed=self.is_believed)
+        self._intake.wait(needed_ms)
 
     def _on_judged(self, turn_id: int, text: str, probability: float) -> None:
         if turn_id == self._turn_id:
@@ -306,7 +385,7 @@ class UserSide:
         user_turn = self._turns.get(turn_id)
         if user_turn is not None:
             user_turn.failure = error
-            self._protocol.transcription_failed(user_turn.item_id, error)
+            self._tell_outcome(user_turn)
         self._on_event(Transcribed(turn_id, empty=False))
         self._flush()
 

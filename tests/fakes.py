@@ -23,12 +23,16 @@ WORD_SAMPLES = VOICE_RATE_HZ // 4  # the fake voice takes 250 ms a word
 
 @dataclass
 class FakeEars:
-    """Hears the texts of `script`, one an utterance; an exception there is raised in the middle of its utterance."""
+    """Hears the texts of `script`, one an utterance; an exception there is raised in the middle of its utterance.
+
+    With an `end_probability` it is a streaming recogniser, whose early words can be believed.
+    """
 
     script: list[str | Exception]
     delay_s: float = 0.0
     open_slots: int = 0
     heard_samples: list[int] = field(default_factory=list)
+    end_probability: float | None = None
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[int]:
@@ -48,10 +52,10 @@ class FakeEars:
             self.script.pop(0)
             raise text
         if not x.final:
-            return EarsOutput("", text)
+            return EarsOutput("", text, end_probability=self.end_probability)
         self.script.pop(0)
         self.heard_samples.append(-1)
-        return EarsOutput(text, "", final=True)
+        return EarsOutput(text, "", final=True, end_probability=self.end_probability)
 
 
 @dataclass

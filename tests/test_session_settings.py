@@ -61,7 +61,7 @@ def test_server_detection_waits_as_long_as_it_is_told(silence_ms: int) -> None:
     run(main())
 
 
-@pytest.mark.parametrize(("probability", "silence_ms"), [(0.9, 240), (0.1, 600), (0.001, 1000), (None, 600)])
+@pytest.mark.parametrize(("probability", "silence_ms"), [(0.9, 240), (0.1, 700), (0.001, 800), (None, 600)])
 def test_semantic_detection_asks_the_language_model_whether_the_turn_ends(
     probability: float | None, silence_ms: int
 ) -> None:

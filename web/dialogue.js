@@ -256,6 +256,9 @@ export class Dialogue {
       case "input_audio_buffer.speech_started":
         this.#hush();
         break;
+      case "relay.duck":
+        this.#sound.speaker?.hold(event.ducked);
+        break;
       case "relay.metrics":
         this.#showTiming(conversation.turn(event.response_id));
         break;

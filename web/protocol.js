@@ -40,7 +40,7 @@ export function sessionUpdate({ sound, settings }) {
         input: { format: PCM, transcription: { model: "relay" }, turn_detection: turnDetection(settings) },
         output: { format: PCM, voice: settings.voice || null, speed: settings.speed },
       },
-      relay: { playback: true, partials: true, words: true, metrics: true, draft: true },
+      relay: { playback: true, partials: true, words: true, metrics: true, draft: true, duck: true },
     },
   };
 }
