@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from relay.audio import BYTES_PER_SAMPLE, RATE_HZ, Format
 from relay.brains import Dialogue
 from relay.channel import Channel, ChannelFull
-from relay.errors import AudioTooFast, BadEvent, RelayError, SlowReader, StageFailed, shown
+from relay.errors import AudioTooFast, BadEvent, RelayError, StageFailed, shown
 from relay.events import Message, Piece
 from relay.fast_path import FastPath
 from relay.handoff import Handoff
@@ -37,7 +37,8 @@ from relay.turn import (
     TurnState,
     step,
 )
-from relay.user import UserSide, confidence_of
+from relay.user import UserSide
+from relay.user_turn import confidence_of
 from relay.wire.commands import (
     AudioAppended,
     CancelRequested,
@@ -52,9 +53,11 @@ from relay.wire.commands import (
     TruncateRequested,
 )
 from relay.wire.realtime import RealtimeProtocol
+from relay.writer import Writer
 
 _OLD_REPLIES = 8  # ended replies that can still be truncated to what was heard of them
 _BYTES_PER_S = 48_000  # of the widest input format
+_LONGEST_DUCK_S = 4.0  # more than it takes to tell what is said; audio that has stopped coming tells nothing
 _NUDGE = "(The user has said nothing for a while.)"
 
 
@@ -78,6 +81,8 @@ class Session:
         self._protocol = protocol
         self._services = services
         self._recorder = recorder
+        self._writer = Writer(transport, protocol, recorder, services.limits.send_timeout_s)
+        self._flush = self._writer.flush
         # Audio and what must keep its place in it; one that is heard more slowly than it comes runs into the bound.
         self._ordered: Channel[Ordered] = Channel(
             int(services.limits.max_audio_ahead_s * _BYTES_PER_S), policy="error", weight=_weight
@@ -102,10 +107,9 @@ class Session:
             on_audio=self._count_audio,
         )
         self._audio_ahead_s = self._audio_at_s = 0.0
-        self._queued = asyncio.Event()
-        self._drained = asyncio.Event()
         self._state = TurnState()
         self._stepped = asyncio.Event()
+        self._duck_over: asyncio.TimerHandle | None = None
         self._asked: ResponseParams | None = None
         self._reply: Reply | None = None
         self._old_replies: deque[Reply] = deque(maxlen=_OLD_REPLIES)
@@ -123,7 +127,7 @@ class Session:
             try:
                 async with asyncio.TaskGroup() as self._tasks:
                     background = [
-                        self._tasks.create_task(self._write()),
+                        self._tasks.create_task(self._writer.run()),
                         self._tasks.create_task(self._obey()),
                         self._tasks.create_task(self._user.hear()),
                         self._tasks.create_task(self._user.judge()),
@@ -139,6 +143,8 @@ class Session:
                     self._beside.stop()
                     for task in background:
                         task.cancel()
+                    if self._duck_over is not None:
+                        self._duck_over.cancel()
             except BaseExceptionGroup as group:
                 raise _first(group) from group
 
@@ -150,28 +156,7 @@ class Session:
                 self._handle(command)
             self._flush()
             # A client that does not read its answers is not read either: nothing piles up here.
-            while self._queued.is_set():
-                self._drained.clear()
-                await self._drained.wait()
-
-    async def _write(self) -> None:
-        while True:
-            await self._queued.wait()
-            for frame in self._protocol.outgoing():
-                try:
-                    async with asyncio.timeout(self._services.limits.send_timeout_s):
-                        await self._transport.send(frame)
-                except TimeoutError:
-                    raise SlowReader("the client does not read what it is sent") from None
-                if self._recorder is not None and isinstance(frame, str):
-                    self._recorder.event(frame, "server")
-            if not self._protocol.has_outgoing:
-                self._queued.clear()
-                self._drained.set()
-
-    def _flush(self) -> None:
-        if self._protocol.has_outgoing:
-            self._queued.set()
+            await self._writer.drained()
 
     # ------------------------------------------------------------------------------------------------- what clients ask
 
@@ -258,13 +243,15 @@ class Session:
     def _turn(self, event: Event) -> TurnState:
         self._state, actions = step(self._state, event, self._policy())
         self._stepped.set()
+        if self._state.weighed is None and self._duck_over is not None:
+            self._duck_over.cancel()
+            self._duck_over = None
         for action in actions:
             match action:
                 case AnnounceTurn(turn_id=turn_id):
                     self._user.announce(turn_id)
                 case DuckReply():
-                    for reply in self._sounding():
-                        reply.duck()
+                    self._duck()
                 case ResumeReply():
                     self._services.metrics.backchannels.inc()
                     for reply in self._sounding():
@@ -298,6 +285,13 @@ class Session:
         answers = detection.create_response and config.type == "realtime"
         weighs = reply is not None and reply.is_in_full_swing and (reply.response.ducks or self._user.is_believed)
         return Policy(answers, detection.interrupt_response, weighs and config.type == "realtime")
+
+    def _duck(self) -> None:
+        for reply in self._sounding():
+            reply.duck()
+        # Time within a session is its audio: a client that sends no more of it would never hear the rest of the reply.
+        loop = asyncio.get_running_loop()
+        self._duck_over = loop.call_later(_LONGEST_DUCK_S, self._user.settle, False)
 
     def _sounding(self) -> list[Reply]:
         """The reply that has the floor, and those before it that are still playing."""

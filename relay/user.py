@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from relay.audio import EARS_RATE_HZ, Int16Array
-from relay.backchannel import Overlap, is_backchannel, wants_floor
+from relay.backchannel import is_backchannel, wants_floor
 from relay.channel import Channel
 from relay.config import Limits
 from relay.endpoint import Ended, Endpointing, Started
@@ -33,6 +32,7 @@ from relay.turn import (
     UserStarted,
     UserStopped,
 )
+from relay.user_turn import UserTurn, confidence_of
 from relay.wire.config import SessionConfig
 from relay.wire.realtime import RealtimeProtocol
 
@@ -42,46 +42,6 @@ _MANY_FRAMES = 25  # after half a second of audio from one message, the other se
 _MANY_TURNS = 16  # turns that are remembered until they are answered
 _DECIDE_MS = 200  # how long a client that goes on playing waits, at most, to learn of an interruption
 _JUDGED_FROM_MS = 60  # silence after which words are worth a judgement: shorter ones are within words
-
-
-@dataclass(slots=True)
-class UserTurn:
-    """What is known of a user's turn until it is answered.
-
-    Attributes:
-        item_id: The conversation's item that it becomes; None while the client has not been told of it.
-        begin_sample: Where its audio begins on the session's clock.
-        speech_sample: Where its first speech does.
-        noticed_sample: When that was noticed.
-        decided_sample: When its end was; None before.
-        audio_s: Duration of its audio, once it has ended.
-        clock: Stage times, started at its end.
-        failure: Why it could not be recognised.
-        partial: What was heard of it last.
-        told_chars: How much of its transcript the client has been sent.
-        told_words: How many of its words.
-        paused_after: What had been heard of it when a likely end was told, while the silence lasts.
-        judged: Words of it, and how likely it ends with them.
-    """
-
-    item_id: str | None
-    begin_sample: int
-    speech_sample: int
-    noticed_sample: int
-    decided_sample: int | None = None
-    audio_s: float = 0.0
-    clock: StageClock | None = None
-    failure: StageFailed | None = None
-    partial: EarsOutput | None = None
-    told_chars: int = 0
-    told_words: int = 0
-    paused_after: str | None = None
-    judged: tuple[str, float] | None = None
-
-    @property
-    def text(self) -> str:
-        """What has been heard of it while it is spoken."""
-        return "" if self.partial is None else f"{self.partial.stable} {self.partial.unstable}".strip()
 
 
 class UserSide:
@@ -259,15 +219,19 @@ class UserSide:
         if user_turn.item_id is not None:
             return
         now, silent_ms = self._intake.received_samples, self._intake.silence_ms
-        speech_ms = input_ms(now - user_turn.speech_sample) - silent_ms
-        waited_ms = input_ms(now - user_turn.noticed_sample)
-        overlap = Overlap(user_turn.text, self.is_believed, speech_ms, silent_ms, waited_ms)
+        overlap = user_turn.overlap(now, silent_ms, is_believed=self.is_believed)
         options = self._protocol.config.relay
         verdict = wants_floor(overlap, None if options is not None and options.duck else _DECIDE_MS)
-        if verdict is not None and self._on_event(SpeechWeighed(verdict)).utterance != self._turn_id:
+        if verdict is not None:
+            self.settle(verdict)
+
+    def settle(self, wants_floor: bool) -> None:
+        """What is being spoken under a reply, if anything is, is an interruption or is none."""
+        turn_id = self._turn_id
+        if turn_id is not None and self._on_event(SpeechWeighed(wants_floor)).utterance != turn_id:
             self._intake.clear()
-            del self._turns[self._turn_id]
-            self._unwanted.append(self._turn_id)
+            del self._turns[turn_id]
+            self._unwanted.append(turn_id)
             self._turn_id = None
         self._flush()
 
@@ -388,11 +352,6 @@ class UserSide:
             self._tell_outcome(user_turn)
         self._on_event(Transcribed(turn_id, empty=False))
         self._flush()
-
-
-def confidence_of(output: EarsOutput) -> float:
-    """Mean confidence of the words that a recogniser is sure to have heard; 0 without any."""
-    return sum(word.confidence for word in output.words) / len(output.words) if output.words else 0.0
 
 
 def _endpointing(config: SessionConfig, limits: Limits) -> Endpointing | None:
