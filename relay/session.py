@@ -283,7 +283,7 @@ class Session:
             return Policy(False, False)
         # A reply may have been asked for before the session became one of transcription: speech still stops it.
         answers = detection.create_response and config.type == "realtime"
-        weighs = reply is not None and reply.is_in_full_swing and (reply.response.ducks or self._user.is_believed)
+        weighs = reply is not None and reply.is_in_full_swing and (reply.response.ducks or self._user.hears_soon)
         return Policy(answers, detection.interrupt_response, weighs and config.type == "realtime")
 
     def _duck(self) -> None:

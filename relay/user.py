@@ -87,7 +87,12 @@ class UserSide:
         self._turns: dict[int, UserTurn] = {}
         self._begun: UserTurn
         self._unwanted: list[int] = []  # turns that were none, whose end the recogniser has not been told
-        self.is_believed = False
+        self._word_delay_ms: int | None = None
+
+    @property
+    def hears_soon(self) -> bool:
+        """Whether words can be told while a client that goes on playing waits for it."""
+        return self._word_delay_ms is not None and self._word_delay_ms < _DECIDE_MS
 
     async def hear(self) -> None:
         """Runs the recogniser; one task for as long as the session lasts."""
@@ -219,7 +224,7 @@ class UserSide:
         if user_turn.item_id is not None:
             return
         now, silent_ms = self._intake.received_samples, self._intake.silence_ms
-        overlap = user_turn.overlap(now, silent_ms, is_believed=self.is_believed)
+        overlap = user_turn.overlap(now, silent_ms, is_believed=self._word_delay_ms is not None)
         options = self._protocol.config.relay
         verdict = wants_floor(overlap, None if options is not None and options.duck else _DECIDE_MS)
         if verdict is not None:
@@ -266,7 +271,7 @@ class UserSide:
             await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, last=True, discarded=True))
 
     def _on_heard(self, turn_id: int, output: EarsOutput) -> None:
-        self.is_believed = output.end_probability is not None
+        self._word_delay_ms = output.word_delay_ms
         user_turn = self._turns.get(turn_id)
         if user_turn is None:
             return
@@ -322,7 +327,7 @@ class UserSide:
         if text and self._intake.silence_ms >= _JUDGED_FROM_MS:
             self._judge.show(self._turn_id, text)
         probability = judged[1] if judged is not None and same_words(judged[0], text) else None
-        needed_ms = silence_ms(text, probability, detection.eagerness, is_believed=self.is_believed)
+        needed_ms = silence_ms(text, probability, detection.eagerness, is_believed=self._word_delay_ms is not None)
         self._intake.wait(needed_ms)
 
     def _on_judged(self, turn_id: int, text: str, probability: float) -> None:

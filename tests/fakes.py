@@ -25,14 +25,14 @@ WORD_SAMPLES = VOICE_RATE_HZ // 4  # the fake voice takes 250 ms a word
 class FakeEars:
     """Hears the texts of `script`, one an utterance; an exception there is raised in the middle of its utterance.
 
-    With an `end_probability` it is a streaming recogniser, whose early words can be believed.
+    With a `word_delay_ms` it is a streaming recogniser, whose early words can be believed.
     """
 
     script: list[str | Exception]
     delay_s: float = 0.0
     open_slots: int = 0
     heard_samples: list[int] = field(default_factory=list)
-    end_probability: float | None = None
+    word_delay_ms: int | None = None
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[int]:
@@ -52,10 +52,10 @@ class FakeEars:
             self.script.pop(0)
             raise text
         if not x.final:
-            return EarsOutput("", text, end_probability=self.end_probability)
+            return EarsOutput("", text, word_delay_ms=self.word_delay_ms)
         self.script.pop(0)
         self.heard_samples.append(-1)
-        return EarsOutput(text, "", final=True, end_probability=self.end_probability)
+        return EarsOutput(text, "", final=True, word_delay_ms=self.word_delay_ms)
 
 
 @dataclass

@@ -23,7 +23,7 @@ INPUT = "input_audio_buffer.speech_started"
 class StreamingEars(FakeEars):
     """Ears whose early words can be believed."""
 
-    end_probability: float | None = 0.5
+    word_delay_ms: int | None = 160
 
 
 def stand(*texts: str, ears: type[FakeEars] = StreamingEars, replies: Any = (LONG, ["All right."])) -> Stand:
@@ -143,7 +143,7 @@ class LateEars(StreamingEars):
 
     async def step(self, slot: int, x: EarsInput, *, deadline_s: float = 0.0) -> EarsOutput:
         output = await super().step(slot, x)
-        return output if x.final else EarsOutput("", "", end_probability=0.5)
+        return output if x.final else EarsOutput("", "", word_delay_ms=self.word_delay_ms)
 
 
 def test_a_client_that_plays_on_learns_of_an_interruption_soon_and_of_a_backchannel_never() -> None:
@@ -161,7 +161,14 @@ def test_a_client_that_plays_on_learns_of_an_interruption_soon_and_of_a_backchan
     run(main())
 
 
-@pytest.mark.parametrize("ears", [FakeEars, StreamingEars])
+@dataclass
+class SlowEars(FakeEars):
+    """Ears whose words can be believed, when they come."""
+
+    word_delay_ms: int | None = 560
+
+
+@pytest.mark.parametrize("ears", [FakeEars, SlowEars, StreamingEars])
 @pytest.mark.parametrize("extras", [{}, {"relay": {"duck": True}}])
 def test_where_nothing_is_weighed_speech_stops_the_reply_at_once(ears: type[FakeEars], extras: dict[str, Any]) -> None:
     async def main() -> None:

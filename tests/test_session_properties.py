@@ -117,7 +117,7 @@ async def act(caller: Caller, action: Any) -> None:
     st.lists(SCRIPTS, min_size=1, max_size=6),
     st.sampled_from([None, 0, 5]),
     st.sampled_from([0.0, 0.05]),
-    st.sampled_from([None, 0.5]),
+    st.sampled_from([None, 160, 560]),
     st.sampled_from([{}, {"relay": {"duck": True}}, {"relay": {"duck": True, "playback": True}}]),
 )
 def test_whatever_happens(
@@ -126,12 +126,12 @@ def test_whatever_happens(
     scripts: list[Any],
     voice_fails_at: int | None,
     delay_s: float,
-    end_probability: float | None,
+    word_delay_ms: int | None,
     extras: dict[str, Any],
 ) -> None:
     async def main() -> None:
         stand = Stand(
-            FakeEars(texts * 20, delay_s, end_probability=end_probability),
+            FakeEars(texts * 20, delay_s, word_delay_ms=word_delay_ms),
             FakeBrain([list(s) for s in scripts * 20]),
             FakeVoice(delay_s, voice_fails_at),
         )

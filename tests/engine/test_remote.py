@@ -159,6 +159,7 @@ VALUES = {
         st.lists(st.builds(Word, st.text(), st.integers(0, 9), st.integers(0, 9), FLOATS)).map(tuple),
         st.booleans(),
         st.none() | FLOATS,
+        st.none() | st.integers(0, 999),
     ),
     "voice": st.builds(VoiceInput, st.text(), st.booleans(), FLOATS, st.booleans())
     | st.builds(VoiceOutput, PCM, st.lists(WORDS).map(tuple), st.booleans()),
