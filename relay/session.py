@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine
 from typing import Any, Literal, TypeAlias
 
@@ -16,6 +15,7 @@ from relay.fast_path import FastPath
 from relay.handoff import Handoff
 from relay.metrics import StageClock
 from relay.out_of_band import OutOfBand
+from relay.replies import Replies
 from relay.reply import FALLBACKS, Reply, once
 from relay.services import Recorder, Services, Transport
 from relay.speculation import Speculation
@@ -55,7 +55,6 @@ from relay.wire.commands import (
 from relay.wire.realtime import RealtimeProtocol
 from relay.writer import Writer
 
-_OLD_REPLIES = 8  # ended replies that can still be truncated to what was heard of them
 _BYTES_PER_S = 48_000  # of the widest input format
 _LONGEST_DUCK_S = 4.0  # more than it takes to tell what is said; audio that has stopped coming tells nothing
 _NUDGE = "(The user has said nothing for a while.)"
@@ -111,8 +110,7 @@ class Session:
         self._stepped = asyncio.Event()
         self._duck_over: asyncio.TimerHandle | None = None
         self._asked: ResponseParams | None = None
-        self._reply: Reply | None = None
-        self._old_replies: deque[Reply] = deque(maxlen=_OLD_REPLIES)
+        self._replies = Replies(protocol)
         self._speculation: Speculation | None = None
         self._prepared: Handoff | None = None
         self._in_dialogue: set[asyncio.Task[None]] = set()  # its caches are one reply's at a time
@@ -171,9 +169,9 @@ class Session:
                 if reply is not None:
                     self._protocol.output_cleared(reply.response.id)
             case TruncateRequested():
-                self._truncate(command)
+                self._replies.truncate(command)
             case PlaybackReported(response_id=response_id, played_samples=played_samples):
-                self._on_playback(response_id, played_samples)
+                self._replies.played(response_id, played_samples)
             case _:
                 if isinstance(command, AudioAppended):
                     self._check_rate(command)
@@ -219,25 +217,6 @@ class Session:
                         self._protocol.error(error, event_id)
             self._flush()
 
-    def _truncate(self, asked: TruncateRequested) -> None:
-        reply = next((reply for reply in self._replies() if reply.response.item_id == asked.item_id), None)
-        if reply is None:
-            message = f"item {asked.item_id} is not a spoken reply that can still be truncated"
-            self._protocol.error(BadEvent(message, param="item_id"), asked.event_id)
-        else:
-            heard = reply.heard_until_ms(asked.audio_end_ms)
-            self._protocol.item_truncated(asked.item_id, asked.audio_end_ms, heard)
-
-    def _on_playback(self, response_id: str, played_samples: int) -> None:
-        for reply in self._replies():
-            if reply.response.id == response_id:
-                reply.played(played_samples)
-                if reply.was_interrupted:  # the last report comes after the flush: now it is known exactly
-                    self._protocol.set_heard(reply.response.item_id, reply.heard())
-
-    def _replies(self) -> list[Reply]:
-        return [*([self._reply] if self._reply else []), *self._old_replies]
-
     # --------------------------------------------------------------------------------------------------------- replying
 
     def _turn(self, event: Event) -> TurnState:
@@ -254,8 +233,7 @@ class Session:
                     self._duck()
                 case ResumeReply():
                     self._services.metrics.backchannels.inc()
-                    for reply in self._sounding():
-                        reply.resume()
+                    self._replies.resume()
                 case StopReply(barge_in=barge_in):
                     self._stop_reply(barge_in=barge_in)
                 case StartReply():
@@ -287,15 +265,14 @@ class Session:
         return Policy(answers, detection.interrupt_response, weighs and config.type == "realtime")
 
     def _duck(self) -> None:
-        for reply in self._sounding():
-            reply.duck()
+        self._replies.duck()
         # Time within a session is its audio: a client that sends no more of it would never hear the rest of the reply.
         loop = asyncio.get_running_loop()
         self._duck_over = loop.call_later(_LONGEST_DUCK_S, self._user.settle, False)
 
-    def _sounding(self) -> list[Reply]:
-        """The reply that has the floor, and those before it that are still playing."""
-        return [each for each in self._replies() if each is self._reply or each.is_playing]
+    @property
+    def _reply(self) -> Reply | None:
+        return self._replies.latest
 
     def _is_quiet(self) -> bool:
         """Nobody speaks, and the last reply has been heard to its end."""
@@ -324,10 +301,8 @@ class Session:
     def _start_reply(self, start: StartReply, *, nudge: bool) -> None:
         params, self._asked = (self._asked, None) if start.asked else (None, self._asked)
         user_turn = self._user.take_turn(start.turn_id)
-        if self._reply is not None:
-            self._old_replies.append(self._reply)
         relay = self._protocol.config.relay
-        reply = self._reply = Reply(
+        reply = Reply(
             start.turn_id,
             self._protocol.begin_response(params),
             (user_turn and user_turn.clock) or StageClock(),
@@ -338,6 +313,7 @@ class Session:
             on_audio=self._on_audio,
             on_words=self._fast.said,
         )
+        self._replies.begin(reply)
         failure = user_turn.failure if user_turn else None
         speculation = self._speculation if start.prepared and failure is None else None
         if speculation is not None and speculation.can_answer(reply.response.basis()):
@@ -402,10 +378,7 @@ class Session:
         reply.stop(barge_in=barge_in)
         self._fast.ended("broken")
         if barge_in:
-            # Words before a call may still be playing when the reply after it begins.
-            for cut in self._sounding():
-                cut.was_interrupted = True
-                self._protocol.set_heard(cut.response.item_id, cut.heard())
+            self._replies.cut()
             self._services.metrics.barge_ins.inc()
         elif reply.ledger.sent_samples:  # the client stopped it: words that were not sent were not said
             self._protocol.set_heard(reply.response.item_id, reply.ledger.text)
