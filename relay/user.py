@@ -340,6 +340,8 @@ class UserSide:
         if self._turn_id is None or not self._intake.in_utterance or not self._services.speculate:
             return
         user_turn, silent_ms = self._turns[self._turn_id], self._intake.silence_ms
+        if user_turn.item_id is None:  # it may be none, and nothing to answer
+            return
         text, told = user_turn.text, user_turn.paused_after
         if not silent_ms:
             user_turn.paused_after = None

@@ -230,3 +230,28 @@ def test_a_client_that_claims_the_turn_or_cancels_decides(command: str) -> None:
             assert [m.text for m in caller.context][2:] == ["yeah", "All right."]
 
     run(main())
+
+
+def test_a_client_that_stops_sending_in_the_middle_hears_the_rest_of_the_reply() -> None:
+    async def main() -> None:
+        async with stand("yeah", "and then").call(**DUCKS) as caller:
+            await into_the_reply(caller)
+            await caller.speak(voiced(0.3))
+            await asyncio.sleep(20.0)
+            assert [ducked for _, ducked in ducks(caller)] == [True, False]
+            assert (await caller.done())["status"] == "completed"
+            await caller.say_one_turn()
+            assert (await caller.done(2))["status"] == "completed"
+            assert [m.text for m in caller.context][2:] == ["and then", "All right."]
+
+    run(main())
+
+
+def test_a_client_that_leaves_while_its_reply_is_ducked_leaves_nothing_behind() -> None:
+    async def main() -> None:
+        async with stand("yeah").call(**DUCKS) as caller:
+            await into_the_reply(caller)
+            await caller.speak(voiced(0.3))
+            assert len(ducks(caller)) == 1
+
+    run(main())
