@@ -79,7 +79,7 @@ PATIENCE: dict[Eagerness, Patience] = {
     "high": Patience(200, 350, 500, 800, 350, 2000),
     "auto": _MEDIUM,
 }
-SURE, SURE_OF_GARBLED, DOUBTFUL = 0.5, 0.3, 0.03
+SURE, SURE_OF_GARBLED, DOUBTFUL = 0.6, 0.3, 0.03
 """Of a language model's probability that the turn ends. Words that are misheard more often, by a recogniser that
 guesses while they are spoken, make every end less likely."""
 
