@@ -82,6 +82,9 @@ class Metrics:
         self.errors = Counter("relay_errors", "Errors shown to clients.", ["code"], registry=self.registry)
         self.replies = Counter("relay_replies", "Replies by how they ended.", ["status"], registry=self.registry)
         self.barge_ins = Counter("relay_barge_ins", "Replies stopped by the user's voice.", registry=self.registry)
+        self.backchannels = Counter(
+            "relay_backchannels", "What was said under a reply and did not stop it.", registry=self.registry
+        )
         self.speculations = Counter(
             "relay_speculations",
             "Replies prepared before the turn's end was certain: committed, stale (something else was to be answered, "

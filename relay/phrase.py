@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Eagerness: TypeAlias = Literal["low", "medium", "high", "auto"]
 
 _WORD = re.compile(r"[a-z']+")
 _LETTERS = re.compile(r"[^\W_]+")
@@ -45,3 +49,55 @@ def may_be_end(text: str, silence_ms: int) -> bool:
 def same_words(one: str, other: str) -> bool:
     """Whether two texts say the same, whatever their case and punctuation."""
     return _LETTERS.findall(one.casefold()) == _LETTERS.findall(other.casefold())
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Silence that ends a turn with `semantic_vad`, by how much the turn sounds finished.
+
+    Attributes:
+        sure_ms: The language model takes the turn to end with these words.
+        likely_ms: It may.
+        doubtful_ms: It hardly does.
+        unfinished_ms: It hardly does, and the last word asks for another.
+        unjudged_ms: No language model can say, and the words sound finished.
+        hesitant_ms: No language model can say, and the last word asks for another: the API's own longest.
+    """
+
+    sure_ms: int
+    likely_ms: int
+    doubtful_ms: int
+    unfinished_ms: int
+    unjudged_ms: int
+    hesitant_ms: int
+
+
+_MEDIUM = Patience(240, 700, 800, 1200, 600, 4000)
+PATIENCE: dict[Eagerness, Patience] = {
+    "low": Patience(500, 1000, 1500, 2500, 1000, 8000),
+    "medium": _MEDIUM,
+    "high": Patience(200, 350, 500, 800, 350, 2000),
+    "auto": _MEDIUM,
+}
+SURE, SURE_OF_GARBLED, DOUBTFUL = 0.6, 0.3, 0.03
+"""Of a language model's probability that the turn ends. Words that are misheard more often, by a recogniser that
+guesses while they are spoken, make every end less likely."""
+
+
+def silence_ms(text: str, end_probability: float | None, eagerness: Eagerness, *, is_believed: bool = True) -> int:
+    """Silence after these words that ends the turn.
+
+    Args:
+        text: What was heard of it.
+        end_probability: That it ends with these words, by a language model; None if none can say.
+        eagerness: Of `semantic_vad`.
+        is_believed: Whether the recogniser's words can be relied on while they are spoken.
+    """
+    patience = PATIENCE[eagerness]
+    if end_probability is None:
+        return patience.hesitant_ms if goes_on(text) else patience.unjudged_ms
+    if end_probability >= (SURE if is_believed else SURE_OF_GARBLED):
+        return patience.sure_ms
+    if end_probability >= DOUBTFUL:
+        return patience.likely_ms
+    return patience.unfinished_ms if goes_on(text) else patience.doubtful_ms

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
-from relay.audio import RATE_HZ, VOICE_RATE_HZ, Format, Int16Array, Resampler, encode_bytes
+from relay.audio import RATE_HZ, VOICE_RATE_HZ, Format, Int16Array, Resampler, encode_bytes, samples_in
 from relay.channel import Channel
 from relay.engine.voice import VoiceOutput
 from relay.errors import RelayError, StageFailed
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _WORDS_AHEAD = 64  # the brain may be this many words ahead of the voice
 _CHUNK_SAMPLES = VOICE_RATE_HZ // 10  # a message of audio holds at most 100 ms, so that little is lost when it is stale
+_SLACK_S = 0.001  # a lead that much too long is none
+_BEGINNING_SAMPLES = samples_in(500, VOICE_RATE_HZ)  # who speaks sooner was not done, and goes on with the turn
+_ENDING_SAMPLES = samples_in(400, VOICE_RATE_HZ)  # who speaks later answers
 
 FALLBACKS = {
     "ears": "Sorry, I could not make that out. Please say it again.",
@@ -82,6 +85,10 @@ class Reply:
         self._handoff: Handoff | None = None
         self._sent_wire_samples = 0
         self._first_sent_s: float | None = None
+        self._ducked_at_s: float | None = None
+        self._ducked_s = 0.0  # how long it was ducked before
+        self._not_ducked = asyncio.Event()
+        self._not_ducked.set()
 
     # ----------------------------------------------------------------------------------------------------------- making
 
@@ -217,9 +224,9 @@ class Reply:
         return None if self._first_sent_s is None else self.ledger.sent_samples / VOICE_RATE_HZ - self._elapsed_s()
 
     async def _keep_lead(self) -> None:
-        lead_s = self.ledger.sent_samples / VOICE_RATE_HZ - self._elapsed_s() - self._lead_s
-        if lead_s > 0:
+        while (lead_s := self.ledger.sent_samples / VOICE_RATE_HZ - self._elapsed_s() - self._lead_s) > _SLACK_S:
             await asyncio.sleep(lead_s)
+            await self._not_ducked.wait()
 
     def _finish(self, error: BaseException | None) -> None:
         self.error = error
@@ -254,6 +261,21 @@ class Reply:
         if self.task is not None:
             self.task.cancel()
 
+    def duck(self) -> None:
+        """The client holds what it has of the reply until `resume`; nothing for clients that do not."""
+        if self.response.ducks and self._ducked_at_s is None:
+            self._ducked_at_s = asyncio.get_running_loop().time()
+            self._not_ducked.clear()
+            self.response.ducked(True)
+
+    def resume(self) -> None:
+        """The client plays on. Harmless when it does."""
+        if self._ducked_at_s is not None:
+            self._ducked_s += asyncio.get_running_loop().time() - self._ducked_at_s
+            self._ducked_at_s = None
+            self._not_ducked.set()
+            self.response.ducked(False)
+
     def played(self, wire_samples: int) -> None:
         """Takes the client's report, in samples of the output format."""
         self._reports_playback = True
@@ -276,6 +298,13 @@ class Reply:
         """Whether all that was made has been played."""
         return self.response.done and self.played_samples >= self.ledger.sent_samples
 
+    @property
+    def is_in_full_swing(self) -> bool:
+        """Whether it has been heard for a while, and more than its last word is to come."""
+        played = self.played_samples
+        goes_on = not self.response.done or self.ledger.sent_samples - played >= _ENDING_SAMPLES
+        return not self._stopped and played >= _BEGINNING_SAMPLES and goes_on
+
     def heard(self) -> str:
         """The words heard so far."""
         return self.ledger.heard(self.played_samples)
@@ -285,7 +314,11 @@ class Reply:
         return self.ledger.heard(audio_end_ms * VOICE_RATE_HZ // 1000)
 
     def _elapsed_s(self) -> float:
-        return 0.0 if self._first_sent_s is None else asyncio.get_running_loop().time() - self._first_sent_s
+        """How long the client can have been playing."""
+        if self._first_sent_s is None:
+            return 0.0
+        now_s = asyncio.get_running_loop().time() if self._ducked_at_s is None else self._ducked_at_s
+        return now_s - self._first_sent_s - self._ducked_s
 
     def _wire(self, voice_samples: int) -> int:
         return voice_samples * self._rate_hz // VOICE_RATE_HZ

@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Collection, Coroutine
 from typing import Any, Literal, TypeAlias
 
 from relay.audio import BYTES_PER_SAMPLE, RATE_HZ, Format
 from relay.brains import Dialogue
 from relay.channel import Channel, ChannelFull
-from relay.errors import AudioTooFast, BadEvent, RelayError, SlowReader, StageFailed, shown
+from relay.errors import AudioTooFast, BadEvent, RelayError, StageFailed, shown
 from relay.events import Message, Piece
 from relay.fast_path import FastPath
 from relay.handoff import Handoff
 from relay.metrics import StageClock
 from relay.out_of_band import OutOfBand
+from relay.replies import Replies
 from relay.reply import FALLBACKS, Reply, once
 from relay.services import Recorder, Services, Transport
 from relay.speculation import Speculation
 from relay.stages.speak import Voice
 from relay.turn import (
+    AnnounceTurn,
     CancelAsked,
     DropPrepared,
+    DuckReply,
     Event,
     Policy,
     PrepareReply,
     ReplyEnded,
     ResponseAsked,
+    ResumeReply,
     StartReply,
     StopReply,
     TimedOut,
     TurnState,
     step,
 )
-from relay.user import UserSide, confidence_of
+from relay.user import UserSide
+from relay.user_turn import confidence_of
 from relay.wire.commands import (
     AudioAppended,
     CancelRequested,
@@ -49,9 +53,10 @@ from relay.wire.commands import (
     TruncateRequested,
 )
 from relay.wire.realtime import RealtimeProtocol
+from relay.writer import Writer
 
-_OLD_REPLIES = 8  # ended replies that can still be truncated to what was heard of them
 _BYTES_PER_S = 48_000  # of the widest input format
+_LONGEST_DUCK_S = 4.0  # more than it takes to tell what is said; audio that has stopped coming tells nothing
 _NUDGE = "(The user has said nothing for a while.)"
 
 
@@ -75,12 +80,23 @@ class Session:
         self._protocol = protocol
         self._services = services
         self._recorder = recorder
+        self._writer = Writer(transport, protocol, recorder, services.limits.send_timeout_s)
+        self._flush = self._writer.flush
         # Audio and what must keep its place in it; one that is heard more slowly than it comes runs into the bound.
         self._ordered: Channel[Ordered] = Channel(
             int(services.limits.max_audio_ahead_s * _BYTES_PER_S), policy="error", weight=_weight
         )
         self._fast = FastPath(services.fast, services.metrics)
-        self._user = UserSide(protocol, services, recorder, self._turn, self._is_quiet, self._flush, self._fast.heard)
+        self._user = UserSide(
+            protocol,
+            services,
+            recorder,
+            self._turn,
+            self._is_quiet,
+            self._flush,
+            self._fast.heard,
+            lambda text: self._dialogue.end_probability(protocol.basis_after(text).messages),
+        )
         self._beside = OutOfBand(
             protocol,
             services,
@@ -90,13 +106,11 @@ class Session:
             on_audio=self._count_audio,
         )
         self._audio_ahead_s = self._audio_at_s = 0.0
-        self._queued = asyncio.Event()
-        self._drained = asyncio.Event()
         self._state = TurnState()
         self._stepped = asyncio.Event()
+        self._duck_over: asyncio.TimerHandle | None = None
         self._asked: ResponseParams | None = None
-        self._reply: Reply | None = None
-        self._old_replies: deque[Reply] = deque(maxlen=_OLD_REPLIES)
+        self._replies = Replies(protocol)
         self._speculation: Speculation | None = None
         self._prepared: Handoff | None = None
         self._in_dialogue: set[asyncio.Task[None]] = set()  # its caches are one reply's at a time
@@ -111,9 +125,10 @@ class Session:
             try:
                 async with asyncio.TaskGroup() as self._tasks:
                     background = [
-                        self._tasks.create_task(self._write()),
+                        self._tasks.create_task(self._writer.run()),
                         self._tasks.create_task(self._obey()),
                         self._tasks.create_task(self._user.hear()),
+                        self._tasks.create_task(self._user.judge()),
                         self._tasks.create_task(self._fast.run()),
                     ]
                     self._protocol.open()
@@ -126,6 +141,8 @@ class Session:
                     self._beside.stop()
                     for task in background:
                         task.cancel()
+                    if self._duck_over is not None:
+                        self._duck_over.cancel()
             except BaseExceptionGroup as group:
                 raise _first(group) from group
 
@@ -137,28 +154,7 @@ class Session:
                 self._handle(command)
             self._flush()
             # A client that does not read its answers is not read either: nothing piles up here.
-            while self._queued.is_set():
-                self._drained.clear()
-                await self._drained.wait()
-
-    async def _write(self) -> None:
-        while True:
-            await self._queued.wait()
-            for frame in self._protocol.outgoing():
-                try:
-                    async with asyncio.timeout(self._services.limits.send_timeout_s):
-                        await self._transport.send(frame)
-                except TimeoutError:
-                    raise SlowReader("the client does not read what it is sent") from None
-                if self._recorder is not None and isinstance(frame, str):
-                    self._recorder.event(frame, "server")
-            if not self._protocol.has_outgoing:
-                self._queued.clear()
-                self._drained.set()
-
-    def _flush(self) -> None:
-        if self._protocol.has_outgoing:
-            self._queued.set()
+            await self._writer.drained()
 
     # ------------------------------------------------------------------------------------------------- what clients ask
 
@@ -173,9 +169,9 @@ class Session:
                 if reply is not None:
                     self._protocol.output_cleared(reply.response.id)
             case TruncateRequested():
-                self._truncate(command)
+                self._replies.truncate(command)
             case PlaybackReported(response_id=response_id, played_samples=played_samples):
-                self._on_playback(response_id, played_samples)
+                self._replies.played(response_id, played_samples)
             case _:
                 if isinstance(command, AudioAppended):
                     self._check_rate(command)
@@ -221,37 +217,23 @@ class Session:
                         self._protocol.error(error, event_id)
             self._flush()
 
-    def _truncate(self, asked: TruncateRequested) -> None:
-        reply = next((reply for reply in self._replies() if reply.response.item_id == asked.item_id), None)
-        if reply is None:
-            message = f"item {asked.item_id} is not a spoken reply that can still be truncated"
-            self._protocol.error(BadEvent(message, param="item_id"), asked.event_id)
-        else:
-            heard = reply.heard_until_ms(asked.audio_end_ms)
-            self._protocol.item_truncated(asked.item_id, asked.audio_end_ms, heard)
-
-    def _on_playback(self, response_id: str, played_samples: int) -> None:
-        for reply in self._replies():
-            if reply.response.id == response_id:
-                reply.played(played_samples)
-                if reply.was_interrupted:  # the last report comes after the flush: now it is known exactly
-                    self._protocol.set_heard(reply.response.item_id, reply.heard())
-
-    def _replies(self) -> list[Reply]:
-        return [*([self._reply] if self._reply else []), *self._old_replies]
-
     # --------------------------------------------------------------------------------------------------------- replying
 
     def _turn(self, event: Event) -> TurnState:
-        config = self._protocol.config
-        policy, detection = Policy(False, False), config.turn_detection
-        if detection is not None:
-            # A reply may have been asked for before the session became one of transcription: speech still stops it.
-            policy = Policy(detection.create_response and config.type == "realtime", detection.interrupt_response)
-        self._state, actions = step(self._state, event, policy)
+        self._state, actions = step(self._state, event, self._policy())
         self._stepped.set()
+        if self._state.weighed is None and self._duck_over is not None:
+            self._duck_over.cancel()
+            self._duck_over = None
         for action in actions:
             match action:
+                case AnnounceTurn(turn_id=turn_id):
+                    self._user.announce(turn_id)
+                case DuckReply():
+                    self._duck()
+                case ResumeReply():
+                    self._services.metrics.backchannels.inc()
+                    self._replies.resume()
                 case StopReply(barge_in=barge_in):
                     self._stop_reply(barge_in=barge_in)
                 case StartReply():
@@ -270,6 +252,27 @@ class Session:
                 case DropPrepared(went_on=went_on):
                     self._end_speculation("continued" if went_on else "stale")
         return self._state
+
+    def _policy(self) -> Policy:
+        """What the client wants done by itself, and whether speech that begins now may be a backchannel."""
+        config, reply = self._protocol.config, self._reply
+        detection = config.turn_detection
+        if detection is None:
+            return Policy(False, False)
+        # A reply may have been asked for before the session became one of transcription: speech still stops it.
+        answers = detection.create_response and config.type == "realtime"
+        weighs = reply is not None and reply.is_in_full_swing and (reply.response.ducks or self._user.hears_soon)
+        return Policy(answers, detection.interrupt_response, weighs and config.type == "realtime")
+
+    def _duck(self) -> None:
+        self._replies.duck()
+        # Time within a session is its audio: a client that sends no more of it would never hear the rest of the reply.
+        loop = asyncio.get_running_loop()
+        self._duck_over = loop.call_later(_LONGEST_DUCK_S, self._user.settle, False)
+
+    @property
+    def _reply(self) -> Reply | None:
+        return self._replies.latest
 
     def _is_quiet(self) -> bool:
         """Nobody speaks, and the last reply has been heard to its end."""
@@ -298,10 +301,8 @@ class Session:
     def _start_reply(self, start: StartReply, *, nudge: bool) -> None:
         params, self._asked = (self._asked, None) if start.asked else (None, self._asked)
         user_turn = self._user.take_turn(start.turn_id)
-        if self._reply is not None:
-            self._old_replies.append(self._reply)
         relay = self._protocol.config.relay
-        reply = self._reply = Reply(
+        reply = Reply(
             start.turn_id,
             self._protocol.begin_response(params),
             (user_turn and user_turn.clock) or StageClock(),
@@ -312,6 +313,7 @@ class Session:
             on_audio=self._on_audio,
             on_words=self._fast.said,
         )
+        self._replies.begin(reply)
         failure = user_turn.failure if user_turn else None
         speculation = self._speculation if start.prepared and failure is None else None
         if speculation is not None and speculation.can_answer(reply.response.basis()):
@@ -376,10 +378,7 @@ class Session:
         reply.stop(barge_in=barge_in)
         self._fast.ended("broken")
         if barge_in:
-            # Words before a call may still be playing when the reply after it begins.
-            for cut in (each for each in self._replies() if each is reply or each.is_playing):
-                cut.was_interrupted = True
-                self._protocol.set_heard(cut.response.item_id, cut.heard())
+            self._replies.cut()
             self._services.metrics.barge_ins.inc()
         elif reply.ledger.sent_samples:  # the client stopped it: words that were not sent were not said
             self._protocol.set_heard(reply.response.item_id, reply.ledger.text)

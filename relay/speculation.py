@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from relay.audio import VOICE_RATE_HZ, samples_in
-from relay.brains import Dialogue
+from relay.brains import Replies
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.events import Piece
 from relay.stages.listen import NO_AUDIO
@@ -133,7 +133,7 @@ class Speculation:
     def __init__(
         self,
         basis: Basis,
-        dialogue: Dialogue,
+        dialogue: Replies,
         voice: Voice,
         *,
         after: Collection[asyncio.Task[None]],

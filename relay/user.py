@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 
 from relay.audio import EARS_RATE_HZ, Int16Array
+from relay.backchannel import is_backchannel, wants_floor
 from relay.channel import Channel
 from relay.config import Limits
 from relay.endpoint import Ended, Endpointing, Started
@@ -15,11 +15,24 @@ from relay.engine.ears import EarsOutput
 from relay.errors import BadEvent, StageFailed
 from relay.idle import IdleTimer
 from relay.metrics import StageClock
-from relay.phrase import goes_on, may_be_end, same_words
+from relay.phrase import may_be_end, same_words, silence_ms
 from relay.services import Recorder, Services
 from relay.stages.hear import TurnAudio, hear
+from relay.stages.judge import Judge
 from relay.stages.listen import NO_AUDIO, Intake, Speech, input_ms
-from relay.turn import Event, TimedOut, Transcribed, TurnState, UserPaused, UserResumed, UserStarted, UserStopped
+from relay.turn import (
+    Event,
+    SpeechWeighed,
+    TimedOut,
+    Transcribed,
+    TurnClaimed,
+    TurnState,
+    UserPaused,
+    UserResumed,
+    UserStarted,
+    UserStopped,
+)
+from relay.user_turn import UserTurn, confidence_of
 from relay.wire.config import SessionConfig
 from relay.wire.realtime import RealtimeProtocol
 
@@ -27,42 +40,8 @@ log = logging.getLogger(__name__)
 
 _MANY_FRAMES = 25  # after half a second of audio from one message, the other sessions get their turn
 _MANY_TURNS = 16  # turns that are remembered until they are answered
-
-# `semantic_vad`: silence that ends a turn that sounds finished, and one that does not. The latter are the API's own.
-_FINISHED_MS = {"low": 1000, "medium": 600, "high": 350, "auto": 600}
-_HESITANT_MS = {"low": 8000, "medium": 4000, "high": 2000, "auto": 4000}
-
-
-@dataclass(slots=True)
-class UserTurn:
-    """What is known of a user's turn until it is answered.
-
-    Attributes:
-        item_id: The conversation's item that it becomes.
-        begin_sample: Where its audio begins on the session's clock.
-        audio_s: Duration of its audio, once it has ended.
-        clock: Stage times, started at its end.
-        failure: Why it could not be recognised.
-        partial: What was heard of it last.
-        told_chars: How much of its transcript the client has been sent.
-        told_words: How many of its words.
-        paused_after: What had been heard of it when a likely end was told, while the silence lasts.
-    """
-
-    item_id: str
-    begin_sample: int
-    audio_s: float = 0.0
-    clock: StageClock | None = None
-    failure: StageFailed | None = None
-    partial: EarsOutput | None = None
-    told_chars: int = 0
-    told_words: int = 0
-    paused_after: str | None = None
-
-    @property
-    def text(self) -> str:
-        """What has been heard of it while it is spoken."""
-        return "" if self.partial is None else f"{self.partial.stable} {self.partial.unstable}".strip()
+_DECIDE_MS = 200  # how long a client that goes on playing waits, at most, to learn of an interruption
+_JUDGED_FROM_MS = 60  # silence after which words are worth a judgement: shorter ones are within words
 
 
 class UserSide:
@@ -76,6 +55,7 @@ class UserSide:
         is_quiet: Whether nobody speaks and all that was answered has been heard.
         flush: Lets the session's writer send what is queued.
         on_frame: Told of all audio, see `Intake`.
+        end_probability: How likely the turn being spoken ends with these words; None if nobody can say.
     """
 
     def __init__(
@@ -87,6 +67,7 @@ class UserSide:
         is_quiet: Callable[[], bool],
         flush: Callable[[], None],
         on_frame: Callable[[Int16Array], None],
+        end_probability: Callable[[str], Awaitable[float | None]],
     ) -> None:
         self._protocol = protocol
         self._services = services
@@ -102,8 +83,17 @@ class UserSide:
             int(limits.max_audio_ahead_s * EARS_RATE_HZ), weight=lambda item: max(1, len(item.pcm))
         )
         self._came_s = 0.0
+        self._judge = Judge(end_probability, self._on_judged)
         self._turn_id: int | None = None
         self._turns: dict[int, UserTurn] = {}
+        self._begun: UserTurn
+        self._unwanted: list[int] = []  # turns that were none, whose end the recogniser has not been told
+        self._word_delay_ms: int | None = None
+
+    @property
+    def hears_soon(self) -> bool:
+        """Whether words can be told while a client that goes on playing waits for it."""
+        return self._word_delay_ms is not None and self._word_delay_ms < _DECIDE_MS
 
     async def hear(self) -> None:
         """Runs the recogniser; one task for as long as the session lasts."""
@@ -116,8 +106,14 @@ class UserSide:
             denoises=lambda: self._protocol.config.noise_reduction is not None,
         )
 
+    async def judge(self) -> None:
+        """Runs the judge of pauses; one task for as long as the session lasts."""
+        await self._judge.run()
+
     async def commit(self, event_id: str | None) -> None:
         """The client ends the turn by hand."""
+        if self._turn_id is not None:
+            self._on_event(TurnClaimed())
         ended = self._intake.end()
         if ended is None:
             message = "the input audio buffer holds no speech to commit; append audio first"
@@ -170,9 +166,12 @@ class UserSide:
         for count, found in enumerate(self._intake.push(data), 1):
             match found:
                 case Speech(pcm=pcm):
+                    await self._discard_unwanted()
                     if self._turn_id is not None:
                         await self._to_ears.put(TurnAudio(self._turn_id, pcm, self._came_s))
+                        self._wait_for_more()
                         self._watch_pause()
+                        self._weigh()
                 case Started():
                     self._begin_turn(found)
                 case Ended():
@@ -198,19 +197,51 @@ class UserSide:
         self._on_event(TimedOut())
         self._flush()
 
+    def announce(self, turn_id: int) -> None:
+        """Tells the client that a turn began, and what else has become of it by now."""
+        user_turn = self._turns.get(turn_id)
+        if user_turn is None:  # it has just begun
+            user_turn = self._turns[turn_id] = self._begun
+        user_turn.item_id = self._protocol.speech_started(input_ms(user_turn.begin_sample))
+        if user_turn.decided_sample is not None:
+            self._tell_end(user_turn, None)
+        self._tell_outcome(user_turn)
+
     def _begin_turn(self, started: Started) -> None:
         manual = self._intake.is_manual
         # In a manual turn the item is announced by the commit alone.
-        if manual:
-            item_id = self._protocol.new_item_id()
-        else:
-            item_id = self._protocol.speech_started(input_ms(started.audio_sample))
+        item_id = self._protocol.new_item_id() if manual else None
+        self._begun = UserTurn(item_id, started.audio_sample, started.speech_sample, self._intake.received_samples)
         self._turn_id = self._on_event(UserStarted(manual=manual)).utterance
-        self._wait_for_more("")
         if self._turn_id is not None:
-            self._turns[self._turn_id] = UserTurn(item_id, started.audio_sample)
+            self._turns.setdefault(self._turn_id, self._begun)
         while len(self._turns) > _MANY_TURNS:
             del self._turns[next(iter(self._turns))]
+        self._wait_for_more()
+        self._flush()
+
+    def _weigh(self) -> None:
+        """Tells what is known of speech under a reply while it may be no turn; forgets it when it is none."""
+        if self._turn_id is None or not self._intake.in_utterance:
+            return
+        user_turn = self._turns[self._turn_id]
+        if user_turn.item_id is not None:
+            return
+        now, silent_ms = self._intake.received_samples, self._intake.silence_ms
+        overlap = user_turn.overlap(now, silent_ms, is_believed=self._word_delay_ms is not None)
+        options = self._protocol.config.relay
+        verdict = wants_floor(overlap, None if options is not None and options.duck else _DECIDE_MS)
+        if verdict is not None:
+            self.settle(verdict)
+
+    def settle(self, wants_floor: bool) -> None:
+        """What is being spoken under a reply, if anything is, is an interruption or is none."""
+        turn_id = self._turn_id
+        if turn_id is not None and self._on_event(SpeechWeighed(wants_floor)).utterance != turn_id:
+            self._intake.clear()
+            del self._turns[turn_id]
+            self._unwanted.append(turn_id)
+            self._turn_id = None
         self._flush()
 
     async def _end_turn(self, ended: Ended, event_id: str | None) -> None:
@@ -218,14 +249,25 @@ class UserSide:
         if turn_id is None:
             return
         user_turn = self._turns[turn_id]
-        if not self._intake.is_manual:
-            self._protocol.speech_stopped(input_ms(ended.decided_sample), user_turn.item_id)
-        user_turn.item_id = self._protocol.input_committed(user_turn.item_id, event_id)
+        user_turn.decided_sample = ended.decided_sample
         user_turn.audio_s = (ended.decided_sample - user_turn.begin_sample) / EARS_RATE_HZ
         user_turn.clock = StageClock.at_turn_end(input_ms(ended.speech_sample), input_ms(ended.decided_sample))
+        if user_turn.item_id is not None:
+            self._tell_end(user_turn, event_id)
         self._on_event(UserStopped())
         self._flush()
         await self._to_ears.put(TurnAudio(turn_id, NO_AUDIO, self._now_s(), last=True))
+
+    def _tell_end(self, user_turn: UserTurn, event_id: str | None) -> None:
+        if not self._intake.is_manual and user_turn.decided_sample is not None:
+            self._protocol.speech_stopped(input_ms(user_turn.decided_sample), user_turn.item_id or "")
+        user_turn.item_id = self._protocol.input_committed(user_turn.item_id, event_id)
+
+    async def _discard_unwanted(self) -> None:
+        while self._unwanted:
+            await self._to_ears.put(
+                TurnAudio(self._unwanted.pop(0), NO_AUDIO, self._now_s(), last=True, discarded=True)
+            )
 
     async def _discard_turn(self) -> None:
         turn_id, self._turn_id = self._turn_id, None
@@ -239,6 +281,7 @@ class UserSide:
         return max(self._came_s, asyncio.get_running_loop().time())
 
     def _on_heard(self, turn_id: int, output: EarsOutput) -> None:
+        self._word_delay_ms = output.word_delay_ms
         user_turn = self._turns.get(turn_id)
         if user_turn is None:
             return
@@ -246,48 +289,75 @@ class UserSide:
             if output != user_turn.partial:
                 user_turn.partial = output
                 if turn_id == self._turn_id:
-                    self._wait_for_more(user_turn.text)
+                    self._wait_for_more()
                     self._watch_pause()
-                if self._protocol.config.type == "transcription":
-                    self._tell(user_turn, output)
-                self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
+                    self._weigh()
+                if user_turn.item_id is not None:
+                    if self._protocol.config.type == "transcription":
+                        self._tell(user_turn, user_turn.item_id, output)
+                    self._protocol.relay_partial(user_turn.item_id, output.stable, output.unstable)
         else:
             user_turn.partial = output
-            empty = not output.stable.strip()
-            self._tell(user_turn, output)
-            words = [(word.text, word.confidence) for word in output.words]
-            self._protocol.transcription_completed(user_turn.item_id, output.stable, user_turn.audio_s, words)
+            self._tell_outcome(user_turn)
             if user_turn.clock is not None:
                 user_turn.clock.lap("ears")
-            self._on_event(Transcribed(turn_id, empty))
+            text = output.stable
+            self._on_event(Transcribed(turn_id, empty=not text.strip(), is_backchannel=is_backchannel(text)))
+            if user_turn.item_id is None:  # it was no turn
+                self._turns.pop(turn_id, None)
         self._flush()
 
-    def _tell(self, user_turn: UserTurn, output: EarsOutput) -> None:
+    def _tell_outcome(self, user_turn: UserTurn) -> None:
+        """Sends the transcript, or that there is none, once that is known."""
+        item_id, output = user_turn.item_id, user_turn.partial
+        if item_id is None:
+            return
+        if user_turn.failure is not None:
+            self._protocol.transcription_failed(item_id, user_turn.failure)
+        elif output is not None and output.final:
+            self._tell(user_turn, item_id, output)
+            words = [(word.text, word.confidence) for word in output.words]
+            self._protocol.transcription_completed(item_id, output.stable, user_turn.audio_s, words)
+
+    def _tell(self, user_turn: UserTurn, item_id: str, output: EarsOutput) -> None:
         """Sends what has become stable since the last time."""
         text, words = output.stable[user_turn.told_chars :], output.words[user_turn.told_words :]
         if text.strip():
             user_turn.told_chars, user_turn.told_words = len(output.stable), len(output.words)
             confident = [(word.text, word.confidence) for word in words]
-            self._protocol.transcription_delta(user_turn.item_id, text, confident)
+            self._protocol.transcription_delta(item_id, text, confident)
 
-    def _wait_for_more(self, text: str) -> None:
+    def _wait_for_more(self) -> None:
         """With semantic turn detection, words that sound unfinished are given more time."""
         detection = self._protocol.config.turn_detection
-        if detection is not None and detection.type == "semantic_vad":
-            silence_ms = _HESITANT_MS if goes_on(text) else _FINISHED_MS
-            self._intake.wait(silence_ms[detection.eagerness])
+        if self._turn_id is None or detection is None or detection.type != "semantic_vad":
+            return
+        user_turn = self._turns[self._turn_id]
+        text, judged = user_turn.text, user_turn.judged
+        if text and self._intake.silence_ms >= _JUDGED_FROM_MS:
+            self._judge.show(self._turn_id, text)
+        probability = judged[1] if judged is not None and same_words(judged[0], text) else None
+        needed_ms = silence_ms(text, probability, detection.eagerness, is_believed=self._word_delay_ms is not None)
+        self._intake.wait(needed_ms)
+
+    def _on_judged(self, turn_id: int, text: str, probability: float) -> None:
+        if turn_id == self._turn_id:
+            self._turns[turn_id].judged = (text, probability)
+            self._wait_for_more()
 
     def _watch_pause(self) -> None:
         """Tells when the turn being spoken has likely ended, and when it has not."""
         if self._turn_id is None or not self._intake.in_utterance or not self._services.speculate:
             return
-        user_turn, silence_ms = self._turns[self._turn_id], self._intake.silence_ms
+        user_turn, silent_ms = self._turns[self._turn_id], self._intake.silence_ms
+        if user_turn.item_id is None:  # it may be none, and nothing to answer
+            return
         text, told = user_turn.text, user_turn.paused_after
-        if not silence_ms:
+        if not silent_ms:
             user_turn.paused_after = None
             if told is not None:
                 self._on_event(UserResumed())
-        elif may_be_end(text, silence_ms) and (told is None or not same_words(text, told)):
+        elif may_be_end(text, silent_ms) and (told is None or not same_words(text, told)):
             user_turn.paused_after = text
             self._on_event(UserPaused(text))
 
@@ -296,14 +366,9 @@ class UserSide:
         user_turn = self._turns.get(turn_id)
         if user_turn is not None:
             user_turn.failure = error
-            self._protocol.transcription_failed(user_turn.item_id, error)
+            self._tell_outcome(user_turn)
         self._on_event(Transcribed(turn_id, empty=False))
         self._flush()
-
-
-def confidence_of(output: EarsOutput) -> float:
-    """Mean confidence of the words that a recogniser is sure to have heard; 0 without any."""
-    return sum(word.confidence for word in output.words) / len(output.words) if output.words else 0.0
 
 
 def _endpointing(config: SessionConfig, limits: Limits) -> Endpointing | None:
@@ -311,8 +376,8 @@ def _endpointing(config: SessionConfig, limits: Limits) -> Endpointing | None:
     if detection is None:
         return None
     if detection.type == "semantic_vad":
-        silence_ms = _FINISHED_MS[detection.eagerness]
-        return Endpointing(silence_ms=silence_ms, max_utterance_ms=int(limits.max_utterance_s * 1000))
+        patience_ms = silence_ms("", None, detection.eagerness)
+        return Endpointing(silence_ms=patience_ms, max_utterance_ms=int(limits.max_utterance_s * 1000))
     return Endpointing(
         silence_ms=detection.silence_duration_ms,
         padding_ms=detection.prefix_padding_ms,

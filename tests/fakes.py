@@ -23,12 +23,16 @@ WORD_SAMPLES = VOICE_RATE_HZ // 4  # the fake voice takes 250 ms a word
 
 @dataclass
 class FakeEars:
-    """Hears the texts of `script`, one an utterance; an exception there is raised in the middle of its utterance."""
+    """Hears the texts of `script`, one an utterance; an exception there is raised in the middle of its utterance.
+
+    With a `word_delay_ms` it is a streaming recogniser, whose early words can be believed.
+    """
 
     script: list[str | Exception]
     delay_s: float = 0.0
     open_slots: int = 0
     heard_samples: list[int] = field(default_factory=list)
+    word_delay_ms: int | None = None
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[int]:
@@ -48,10 +52,10 @@ class FakeEars:
             self.script.pop(0)
             raise text
         if not x.final:
-            return EarsOutput("", text)
+            return EarsOutput("", text, word_delay_ms=self.word_delay_ms)
         self.script.pop(0)
         self.heard_samples.append(-1)
-        return EarsOutput(text, "", final=True)
+        return EarsOutput(text, "", final=True, word_delay_ms=self.word_delay_ms)
 
 
 @dataclass
@@ -113,6 +117,8 @@ class FakeBrain:
 
     scripts: list[list[Piece | float | Exception]]
     name: str = "fake"
+    knows_ends: bool = False
+    ends: dict[str, float] = field(default_factory=dict)
     asked: list[list[Message]] = field(default_factory=list)
     offered: list[ToolOffer | None] = field(default_factory=list)
     running: int = 0
@@ -171,6 +177,9 @@ class FakeDialogue:
         finally:
             self._is_replying = False
             self._brain.running -= 1
+
+    async def end_probability(self, messages: Sequence[Message]) -> float | None:
+        return self._brain.ends.get(messages[-1].text)
 
 
 class MemoryTransport:

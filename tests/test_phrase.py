@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from relay.phrase import FINISHED_MS, HESITANT_MS, goes_on, may_be_end, same_words
+from relay.phrase import FINISHED_MS, HESITANT_MS, PATIENCE, Eagerness, goes_on, may_be_end, same_words, silence_ms
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,22 @@ def test_the_same_words_are_the_same_whatever_they_look_like() -> None:
     assert same_words("", " ... ")
     assert not same_words("where are you", "where are you from")
     assert not same_words("i scream", "iscream")
+
+
+EAGERNESS = st.sampled_from(sorted(PATIENCE))
+TEXTS = st.sampled_from(["", "yes", "turn on the", "turn the light on", "well"])
+
+
+@given(TEXTS, st.floats(0, 1), st.floats(0, 1), EAGERNESS)
+def test_the_likelier_an_end_the_shorter_the_wait(text: str, one: float, other: float, eagerness: Eagerness) -> None:
+    less, more = sorted((one, other))
+    assert silence_ms(text, more, eagerness) <= silence_ms(text, less, eagerness)
+    assert silence_ms(text, less, eagerness) <= silence_ms("turn on the", None, eagerness), "the API's longest"
+    assert silence_ms(text, more, "high") <= silence_ms(text, more, "auto") <= silence_ms(text, more, "low")
+    assert silence_ms(text, more, "auto") == silence_ms(text, more, "medium")
+
+
+def test_without_a_judge_the_last_word_decides() -> None:
+    assert silence_ms("turn on the", None, "auto") == 4000
+    assert silence_ms("turn the light on", None, "auto") == 600
+    assert silence_ms("turn the light on", 0.9, "auto") < silence_ms("turn the light on", None, "auto")

@@ -117,19 +117,29 @@ async def act(caller: Caller, action: Any) -> None:
     st.lists(SCRIPTS, min_size=1, max_size=6),
     st.sampled_from([None, 0, 5]),
     st.sampled_from([0.0, 0.05]),
+    st.sampled_from([None, 160, 560]),
+    st.sampled_from([{}, {"relay": {"duck": True}}, {"relay": {"duck": True, "playback": True}}]),
 )
 def test_whatever_happens(
-    actions: list[Any], texts: list[Any], scripts: list[Any], voice_fails_at: int | None, delay_s: float
+    actions: list[Any],
+    texts: list[Any],
+    scripts: list[Any],
+    voice_fails_at: int | None,
+    delay_s: float,
+    word_delay_ms: int | None,
+    extras: dict[str, Any],
 ) -> None:
     async def main() -> None:
         stand = Stand(
-            FakeEars(texts * 20, delay_s),
+            FakeEars(texts * 20, delay_s, word_delay_ms=word_delay_ms),
             FakeBrain([list(s) for s in scripts * 20]),
             FakeVoice(delay_s, voice_fails_at),
         )
-        async with stand.call() as caller:
+        async with stand.call(**extras) as caller:
             for action in actions:
                 await act(caller, action)
+            if extras:  # speech under a reply is weighed as long as audio comes
+                await caller.speak(room_noise(3.0))
             await asyncio.sleep(30.0)  # every reply has come to its end by now
             created = [e["response"] for e in caller.transport.events("response.created")]
             done = [e["response"] for e in caller.transport.events("response.done")]
@@ -138,6 +148,7 @@ def test_whatever_happens(
             assert own[0] == own[1], "those of the conversation follow one another"
             check_calls(caller)
             check_silence_after_interruption(caller)
+            check_turns(caller)
             for event in caller.transport.events("response.output_audio.delta"):
                 assert base64.b64decode(event["delta"])
 
@@ -159,6 +170,23 @@ def check_calls(caller: Caller) -> None:
             case "response.output_item.done" if event["item"]["type"] == "function_call":
                 assert growing.pop(event["item"]["id"]) == event["item"]["arguments"]
     assert growing == {}
+
+
+def check_turns(caller: Caller) -> None:
+    """What is ducked goes on or is stopped; a turn is told from its beginning to its end, or not at all."""
+    ducked: str | None = None
+    speaking: str | None = None
+    for _, event in caller.transport.received:
+        match event["type"]:
+            case "relay.duck":
+                assert (ducked is None) == event["ducked"]
+                ducked = event["response_id"] if event["ducked"] else None
+            case "input_audio_buffer.speech_started":
+                ducked, speaking = None, event["item_id"]
+            case "input_audio_buffer.speech_stopped":
+                assert event["item_id"] == speaking
+                speaking = None
+    assert ducked is None
 
 
 def check_silence_after_interruption(caller: Caller) -> None:

@@ -61,6 +61,23 @@ def test_server_detection_waits_as_long_as_it_is_told(silence_ms: int) -> None:
     run(main())
 
 
+@pytest.mark.parametrize(("probability", "silence_ms"), [(0.9, 240), (0.1, 700), (0.001, 800), (None, 600)])
+def test_semantic_detection_asks_the_language_model_whether_the_turn_ends(
+    probability: float | None, silence_ms: int
+) -> None:
+    async def main() -> None:
+        stand = Stand(FakeEars(["what time is it"]), FakeBrain([["Noon."], ["Noon."]]))
+        if probability is not None:
+            stand.brain.ends["what time is it"] = probability
+        async with stand.call(audio=detection("semantic_vad"), relay={}) as caller:
+            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(1.4))
+            await caller.done()
+            metrics = caller.transport.events("relay.metrics")[0]["metrics"]
+            assert silence_ms <= metrics["stages_ms"]["endpointing"] <= silence_ms + 60
+
+    run(main())
+
+
 def test_padding_is_audio_before_the_speech() -> None:
     async def main(padding_ms: int) -> int:
         stand = Stand(FakeEars(["hello"]), FakeBrain([["Yes."]]))

@@ -151,6 +151,11 @@ export class Speaker {
     this.#node.port.postMessage({ type: "end", index });
   }
 
+  /** Silence, now, and all that waits is kept (`held`); or plays on where it was held. */
+  hold(held) {
+    this.#node.port.postMessage({ type: "hold", held });
+  }
+
   /** Silence, now, for all replies up to index `upTo`. */
   flush(upTo) {
     this.#node.port.postMessage({ type: "flush", upTo });

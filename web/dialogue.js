@@ -27,6 +27,7 @@ export class Dialogue {
   #reported = { index: 0, frame: 0 };
   #clock = null; // the context that the recording counts on
   #followed = { index: 0, played: 0 };
+  #served = undefined; // how the server finds the ends of turns by itself
   #spokenFrames = 0; // sent since the microphone was opened by hand
 
   constructor(view, sound, settings) {
@@ -179,7 +180,7 @@ export class Dialogue {
 
   #sendSession() {
     const sound = this.#sound.speaker !== null;
-    this.#connection.send(protocol.sessionUpdate({ sound, settings: this.#settings }));
+    this.#connection.send(protocol.sessionUpdate({ sound, settings: this.#settings, served: this.#served }));
   }
 
   async #opened(talk) {
@@ -253,8 +254,14 @@ export class Dialogue {
     const { conversation, recording } = this;
     this.#show(conversation.receive(event));
     switch (event.type) {
+      case "session.created":
+        this.#served = event.session?.audio?.input?.turn_detection;
+        break;
       case "input_audio_buffer.speech_started":
         this.#hush();
+        break;
+      case "relay.duck":
+        this.#sound.speaker?.hold(event.ducked);
         break;
       case "relay.metrics":
         this.#showTiming(conversation.turn(event.response_id));

@@ -45,6 +45,8 @@ export class PlaybackCore {
   #last = 0; // replies up to this index are over: late audio of theirs is dropped
   #target = samples(TARGET_MS.first);
   #flushing = false;
+  #held = false; // somebody speaks, and may or may not interrupt
+  #silent = false; // the hold has been faded into
   #events = [];
   #sinceReport = 0;
   #power = 0;
@@ -72,11 +74,17 @@ export class PlaybackCore {
     reply.resampler.finish();
   }
 
+  /** Plays silence after a fade and keeps all audio (`held`), or plays on where it was. */
+  hold(held) {
+    this.#held = held;
+  }
+
   /** Drops all audio that is here and all that may still come for replies up to `upTo`; fades within the next block. */
   flush(upTo = 0) {
     const newest = this.#replies.at(-1)?.index ?? 0;
     this.#last = Math.max(this.#last, newest, upTo);
     this.#flushing = this.#replies.length > 0;
+    this.#held = false;
   }
 
   /** Fills `out` (Float32Array at the context's rate); `frame` is the context's frame number of its first sample. */
@@ -84,12 +92,18 @@ export class PlaybackCore {
     out.fill(0);
     const reply = this.#replies[0];
     if (!reply) return;
+    if (this.#held && (this.#silent || !reply.playing)) {
+      this.#silent = true;
+      return;
+    }
     if (!this.#flushing && !reply.playing) {
       if (!reply.ended && reply.resampler.buffered < this.#target) return;
       reply.playing = true;
     }
-    const written = reply.playing ? reply.resampler.read(out) : 0;
-    if (this.#flushing) fadeOut(out, written);
+    const written = reply.playing && !(this.#flushing && this.#silent) ? reply.resampler.read(out) : 0;
+    if (this.#flushing || this.#held) fadeOut(out, written);
+    else if (this.#silent) fadeIn(out, written);
+    this.#silent = this.#held;
     this.#measure(reply, out, written, frame);
     if (this.#flushing) {
       this.#flushing = false;
@@ -154,6 +168,11 @@ function fadeOut(out, written) {
   for (let i = 0; i < written; i += 1) out[i] *= 1 - (i + 1) / written;
 }
 
+/** And back. */
+function fadeIn(out, written) {
+  for (let i = 0; i < written; i += 1) out[i] *= (i + 1) / written;
+}
+
 if (globalThis.AudioWorkletProcessor) {
   registerProcessor(
     "relay-playback",
@@ -165,6 +184,7 @@ if (globalThis.AudioWorkletProcessor) {
         this.port.onmessage = ({ data }) => {
           if (data.type === "audio") this.#core.add(data.index, data.first, data.pcm);
           else if (data.type === "end") this.#core.end(data.index);
+          else if (data.type === "hold") this.#core.hold(data.held);
           else if (data.type === "flush") this.#core.flush(data.upTo);
           else if (data.type === "restart") this.#core = new PlaybackCore(sampleRate);
         };

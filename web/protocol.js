@@ -29,7 +29,7 @@ export function endpoint(pageUrl) {
  * The page's session: spoken replies, or text where the browser offers no sound. What the visitor left open (null here)
  * is the server's default.
  */
-export function sessionUpdate({ sound, settings }) {
+export function sessionUpdate({ sound, settings, served }) {
   return {
     type: "session.update",
     session: {
@@ -37,10 +37,10 @@ export function sessionUpdate({ sound, settings }) {
       output_modalities: [sound ? "audio" : "text"],
       instructions: settings.instructions || null,
       audio: {
-        input: { format: PCM, transcription: { model: "relay" }, turn_detection: turnDetection(settings) },
+        input: { format: PCM, transcription: { model: "relay" }, turn_detection: turnDetection(settings, served) },
         output: { format: PCM, voice: settings.voice || null, speed: settings.speed },
       },
-      relay: { playback: true, partials: true, words: true, metrics: true, draft: true },
+      relay: { playback: true, partials: true, words: true, metrics: true, draft: true, duck: true },
     },
   };
 }

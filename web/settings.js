@@ -5,12 +5,12 @@ export const DEFAULTS = Object.freeze({
   instructions: "",
   voice: "",
   speed: 1,
-  turns: "server_vad",
+  turns: "auto",
   silence_ms: null,
   eagerness: "auto",
 });
 
-const TURNS = ["server_vad", "semantic_vad", "manual"];
+const TURNS = ["auto", "server_vad", "semantic_vad", "manual"];
 const EAGERNESS = ["auto", "low", "medium", "high"];
 const MAX_TEXT = 4000;
 
@@ -51,9 +51,14 @@ export function withSettings(pageUrl, settings) {
   return url.href;
 }
 
-/** `turn_detection` of a session with these settings; null when the user ends turns by hand. */
-export function turnDetection({ turns, silence_ms: silenceMs, eagerness }) {
+/**
+ * `turn_detection` of a session with these settings; null when the user ends turns by hand.
+ *
+ * `served` is what the server began with, once it has told: its own choice. Undefined leaves it.
+ */
+export function turnDetection({ turns, silence_ms: silenceMs, eagerness }, served = undefined) {
   if (turns === "manual") return null;
   if (turns === "semantic_vad") return { type: turns, eagerness };
-  return silenceMs === null ? { type: turns } : { type: turns, silence_duration_ms: silenceMs };
+  if (silenceMs !== null) return { type: "server_vad", silence_duration_ms: silenceMs };
+  return turns === "auto" ? served : { type: turns };
 }

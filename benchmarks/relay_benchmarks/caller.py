@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -123,6 +124,11 @@ class Caller:
         """Position of the last sample that was played of a reply that has sounded."""
         last = self.playout.spans(reply.response_id)[-1]
         return last.position + last.samples - 1
+
+    def held_ms(self, reply: Reply, since: int) -> float:
+        """How long a reply fell silent between samples that were played of it after a position."""
+        spans = [span for span in self.playout.spans(reply.response_id) if span.position + span.samples > since]
+        return as_ms(sum(after.position - before.position - before.samples for before, after in pairwise(spans)))
 
     def was_whole(self, reply: Reply) -> bool:
         """Whether a reply was made and played to its end."""

@@ -9,7 +9,8 @@ Full-Duplex-Bench (Lin et al. 2025, arXiv 2503.04721) and its v1.5 (arXiv 2507.2
 
 Here replies are what was played by a client with a paced sound card, so a reply that is broken off counts as long as it
 was heard, and the first output word is its first audible sample. Nothing is left out: missed turns count with 10 s, and
-replies that go on under an interruption with the overlap up to their own end.
+replies that go on under an interruption with the overlap up to their own end. A reply that falls silent while the
+server weighs what is said into it, and then goes on, was not stopped; how long it was silent is told beside it.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Moment:
         latency_ms: From the caller's last sample to the first audible one of the answer.
         stopped: Whether a reply that was spoken into fell silent before its own end.
         overlap_ms: From the first sample that was spoken into a reply to the last one played of it.
+        held_ms: How long a reply that was spoken into and not stopped fell silent in the meantime.
         cut_ins: Replies that became audible while the caller was speaking, outside pauses.
     """
 
@@ -92,6 +94,7 @@ class Moment:
     latency_ms: float | None = None
     stopped: bool | None = None
     overlap_ms: float | None = None
+    held_ms: float | None = None
     cut_ins: int = 0
 
 
@@ -187,8 +190,13 @@ def _moments(
     if into is not None and said.answer is not None:
         reply = said.answer
         overlap_ms = (caller.last_played(reply) - into.begin) * 1000 / VOICE_RATE_HZ
+        whole = caller.was_whole(reply)
         moment = Moment(
-            kind, into.utterance.text, stopped=not caller.was_whole(reply), overlap_ms=round(max(0.0, overlap_ms), 2)
+            kind,
+            into.utterance.text,
+            stopped=not whole,
+            overlap_ms=round(max(0.0, overlap_ms), 2),
+            held_ms=caller.held_ms(reply, into.begin) if whole else None,
         )
         found.append(_answered(caller, moment, into, cut_by=None))
     return found
@@ -251,6 +259,7 @@ def summarise(path: str, moments: Sequence[Moment]) -> dict[str, Any]:
             "count": len(of["backchannel"]),
             "stopped": _share(of["backchannel"], lambda moment: moment.stopped),
             "answered": _share(of["backchannel"], lambda moment: moment.sounded),
+            "held_ms": distribution([m.held_ms for m in of["backchannel"] if m.held_ms is not None]),
         },
         "interruptions": _taken(of["interruption"])
         | {

@@ -9,8 +9,8 @@ from typing import Protocol
 from relay.events import Message, Piece, ToolOffer
 
 
-class Dialogue(Protocol):
-    """A brain's side of one conversation; it may keep caches between replies, and makes one reply at a time."""
+class Replies(Protocol):
+    """What makes replies, one at a time."""
 
     def reply(
         self,
@@ -34,10 +34,30 @@ class Dialogue(Protocol):
         ...
 
 
+class Dialogue(Replies, Protocol):
+    """A brain's side of one conversation; it may keep caches between replies."""
+
+    async def end_probability(self, messages: Sequence[Message]) -> float | None:
+        """How likely the user's turn, the last of the conversation, ends with its last word; None if none can say.
+
+        It may be asked while a reply is made.
+
+        Raises:
+            BrainUnavailable: The model failed.
+        """
+        ...
+
+
 class Brain(Protocol):
-    """A source of replies, shared by all sessions. Entered once when the server starts."""
+    """A source of replies, shared by all sessions. Entered once when the server starts.
+
+    Attributes:
+        name: What it is called.
+        knows_ends: Whether its dialogues can tell how likely a turn ends.
+    """
 
     name: str
+    knows_ends: bool
 
     async def __aenter__(self) -> Brain:
         """Loads what is needed. Raises EngineUnavailable or WeightsError."""

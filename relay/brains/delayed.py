@@ -25,6 +25,7 @@ class DelayedBrain:
 
     def __init__(self, brain: Brain, delay_s: float) -> None:
         self.name = brain.name
+        self.knows_ends = brain.knows_ends
         self.brain = brain
         self._delay_s = delay_s
 
@@ -65,3 +66,7 @@ class _Delayed:
         ) as pieces:  # a reply that is broken off ends here
             async for piece in pieces:
                 yield piece
+
+    async def end_probability(self, messages: Sequence[Message]) -> float | None:
+        """As in `Dialogue`, without a delay: it is no reply."""
+        return await self._dialogue.end_probability(messages)

@@ -41,6 +41,7 @@ class EmbeddedBrain:
     """
 
     name = "embedded"
+    knows_ends = True
 
     def __init__(
         self,
@@ -103,6 +104,7 @@ class EmbeddedDialogue:
         self._vocabulary = vocabulary
         self._sampling = sampling
         self._pending: asyncio.Future[BrainOutput] | None = None
+        self._one_step = asyncio.Lock()  # a reply and `end_probability` may ask at once
 
     async def reply(
         self,
@@ -163,8 +165,36 @@ class EmbeddedDialogue:
                 reason = "length"
         yield ReplyEnd(reason, input_tokens=opened, output_tokens=len(context) - opened)
 
+    async def end_probability(self, messages: Sequence[Message]) -> float | None:
+        """How likely the last turn, the user's, ends with its last word: the model predicts both sides of a dialogue.
+
+        A turn is over where the next speaker's is likely (TurnGPT, Ekstedt and Skantze 2020, arXiv 2010.10874); end
+        marks count, since some of the model's users write them. What is read for it, a reply need not read again.
+
+        Args:
+            messages: The conversation so far, oldest first.
+
+        Returns:
+            0 to 1; None if the last turn is not the user's.
+
+        Raises:
+            BrainUnavailable: The engine failed or was closed.
+        """
+        turns = _turns(messages)
+        if not turns or turns[-1][0] != "user":
+            return None
+        context = self._vocabulary.context_of(messages, "", MAX_TOKENS)
+        opened = context[:-2]  # without the end of the user's turn, and the role of the next
+        due_s = asyncio.get_running_loop().time() + TOKEN_S
+        x = BrainInput(opened, self._sampling, watched=self._vocabulary.turn_ends)
+        return (await self._step(x, due_s)).watched
+
     async def _step(self, x: BrainInput, due_s: float) -> BrainOutput:
         """Steps until the context is read and a token drawn."""
+        async with self._one_step:
+            return await self._step_alone(x, due_s)
+
+    async def _step_alone(self, x: BrainInput, due_s: float) -> BrainOutput:
         await self.settle()
         while True:
             self._pending = asyncio.ensure_future(self._engine.step(self._slot, x, deadline_s=due_s))
@@ -198,6 +228,7 @@ class _Vocabulary:
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
         self.stops = frozenset((tokenizer.end, tokenizer.system, tokenizer.user, tokenizer.assistant))
+        self.turn_ends = (tokenizer.end, *(token for mark in ".?!" for token in tokenizer.encode(mark)))
         self.after_space = tokenizer.starting(word=False)
         self._word_starts = tokenizer.starting(word=True)
 

@@ -71,6 +71,7 @@ class OpenAIChatBrain:
     """
 
     name = "openai_chat"
+    knows_ends = False
 
     def __init__(
         self, url: str, *, model: str | None = None, api_key: str | None = None, settings: ChatSettings | None = None
@@ -185,6 +186,10 @@ class OpenAIChatDialogue:
 
     def __init__(self, brain: OpenAIChatBrain) -> None:
         self._brain = brain
+
+    async def end_probability(self, messages: Sequence[Message]) -> float | None:
+        """None: a chat server writes replies, and does not say how likely a user's turn ends."""
+        return None
 
     async def reply(
         self,

@@ -1,6 +1,7 @@
 """What is being said: follows a session's events, feeds the playout clock, and lets callers wait for a state.
 
 On `speech_started` the reply that is playing falls silent at once (`PlayoutClock.flush`), as in every Realtime client.
+On `relay.duck` it does so for as long as a server of ours needs to tell a listener's "mm-hm" from an interruption.
 A server of ours learns what was heard from `relay.playback`; any other is told by `conversation.item.truncate`.
 """
 
@@ -21,7 +22,9 @@ from relay.wire import server_events as got
 
 OTHERS_TRANSCRIBER = "gpt-4o-mini-transcribe"
 """Model that servers of another make are asked to transcribe the user's speech with."""
-EXTRAS: dict[str, Any] = {"relay": {"playback": True, "partials": True, "words": True, "metrics": True, "draft": True}}
+EXTRAS: dict[str, Any] = {
+    "relay": {"playback": True, "partials": True, "words": True, "metrics": True, "draft": True, "duck": True}
+}
 SETTLE_MS = 1500
 SILENCE_TIMEOUT_MS = 30_000
 
@@ -178,6 +181,11 @@ class Dialogue:
                 self._reply(response_id).metrics = metrics
             case reply_events.RelayDraft(response_id=response_id, draft=draft):
                 self._reply(response_id).draft = draft
+            case reply_events.RelayDuck(ducked=ducked):
+                if ducked:
+                    self._playout.hold()
+                else:
+                    self._playout.resume()
             case reply_events.ResponseDone(response=response):
                 reply = self._reply(response.id)
                 reply.status = response.status
@@ -208,6 +216,7 @@ class Dialogue:
                 self.connected = False
             case Reconnected(lost_responses=lost):
                 self.connected, self.speaking, self.unanswered, self.partial = True, False, 0, ("", "")
+                self._playout.resume()
                 for response_id in lost:
                     reply = self._reply(response_id)
                     reply.status, reply.failure = "failed", "the connection was lost"

@@ -3,6 +3,7 @@
 from relay.client.realtime import Event, OutputAudio, Reconnected, Reconnecting, UnknownEvent
 from relay.wire.response_events import (
     RelayDraft,
+    RelayDuck,
     RelayMetrics,
     RelayWords,
     ResponseContentPartAdded,
@@ -62,6 +63,7 @@ __all__ = [
     "Reconnected",
     "Reconnecting",
     "RelayDraft",
+    "RelayDuck",
     "RelayMetrics",
     "RelayPartial",
     "RelayWords",

@@ -95,6 +95,8 @@ class PlayoutClock:
         self._queue: deque[_Chunk] = deque()
         self._buffered = 0
         self._playing = False
+        self._held = False
+        self._was_held = False  # since the last sample that was pulled
         self._waiting_since = 0
         self._last_id: str | None = None  # response pulled last
         self._flushed: set[str] = set()
@@ -142,7 +144,7 @@ class PlayoutClock:
             if here and (self._buffered >= self._prebuffer or waited >= self._prebuffer):
                 self._playing = True
             at = 0
-            while self._playing and at < samples:
+            while self._playing and not self._held and at < samples:
                 chunk = self._queue[0]
                 if chunk.arrived > self.position:
                     break
@@ -159,6 +161,16 @@ class PlayoutClock:
             self.position += samples
             return out
 
+    def hold(self) -> None:
+        """Plays silence from now on, and keeps what waits: somebody speaks, and may or may not interrupt."""
+        with self._lock:
+            self._held = self._was_held = True
+
+    def resume(self) -> None:
+        """Plays on where it was held; harmless when it was not."""
+        with self._lock:
+            self._held = False
+
     def flush(self) -> int:
         """Drops all that waits, for good: a barge-in. Later audio of the same responses is dropped as well.
 
@@ -172,7 +184,7 @@ class PlayoutClock:
                 self._flushed.add(self._last_id)
             self._queue.clear()
             self._buffered = 0
-            self._playing = False
+            self._playing = self._held = False
             return dropped
 
     def waiting(self, response_id: str) -> bool:
@@ -239,6 +251,8 @@ class PlayoutClock:
             if joins:
                 spans[-1] = Span(last.response_id, last.first_sample, last.position, last.samples + span.samples)
                 return
-            self.underruns += 1
-            self.underrun_samples += span.position - last.position - last.samples
+            if not self._was_held:
+                self.underruns += 1
+                self.underrun_samples += span.position - last.position - last.samples
+        self._was_held = False
         spans.append(span)

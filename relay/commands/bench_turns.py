@@ -65,6 +65,7 @@ def _print(console: Console, results: list[dict[str, Any]]) -> None:
         ("pauses in which anything was heard", "pauses", "sounded"),
         ("backchannels that stopped the reply", "backchannels", "stopped"),
         ("backchannels that were answered", "backchannels", "answered"),
+        ("silent for a backchannel, ms, P50 / P95", "backchannels", "held_ms"),
         ("interruptions that stopped the reply", "interruptions", "stopped"),
         ("stop latency, ms, P50 / P95", "interruptions", "stop_ms"),
         ("then answered after, ms, P50 / P95", "interruptions", "latency_ms"),

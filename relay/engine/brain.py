@@ -38,11 +38,13 @@ class BrainInput:
             tokens with the slot's last one costs only the rest: appending, rolling back and starting anew are one call.
         sampling: How the next token is drawn.
         banned: Tokens that may not be drawn now.
+        watched: Tokens whose probability is asked for.
     """
 
     tokens: Sequence[int]
     sampling: Sampling = Sampling()
     banned: Sequence[int] = ()
+    watched: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,14 @@ class BrainOutput:
         logprob: Natural logarithm of its probability.
         entropy: Entropy of the distribution, in nats.
         margin: Probability of the likeliest token less that of the second.
+        watched: Probability of the watched tokens, together.
     """
 
     token: int | None
     logprob: float = 0.0
     entropy: float = 0.0
     margin: float = 0.0
+    watched: float = 0.0
 
 
 READING = BrainOutput(token=None)
@@ -97,7 +101,8 @@ def draw(logits: FloatArray, x: BrainInput) -> BrainOutput:
         order, nucleus = _nucleus(weights, sampling.top_p)
         point = np.random.default_rng((sampling.seed, len(x.tokens))).random() * nucleus[-1]
         token = int(order[min(int(np.searchsorted(nucleus, point, side="right")), len(nucleus) - 1)])
-    return BrainOutput(token, float(logprobs[token]), entropy, float(first - second))
+    watched = min(1.0, float(probabilities[list(x.watched)].sum()))
+    return BrainOutput(token, float(logprobs[token]), entropy, float(first - second), watched)
 
 
 def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:

@@ -48,6 +48,8 @@ class EarsOutput:
         final: The utterance is over; `unstable` is empty.
         end_probability: That the speaker has finished, as far as the audio heard tells; None where no one can say.
             Outputs that differ in it alone are equal: the same has been heard.
+        word_delay_ms: How long after its end a word is shown, by a recogniser that seldom takes one back; None where
+            words are guesses until the utterance ends. No part of what has been heard either.
     """
 
     stable: str
@@ -55,3 +57,4 @@ class EarsOutput:
     words: tuple[Word, ...] = ()
     final: bool = False
     end_probability: float | None = field(default=None, compare=False)
+    word_delay_ms: int | None = field(default=None, compare=False)

@@ -289,16 +289,18 @@ class LearnedEars(ABC, Generic[S]):
 
     def _finish(self, slot: int, u: _Utterance[S] | None, x: EarsInput) -> EarsOutput | BaseException:
         """What the step gives for one slot."""
+        decoding = self._decoding
+        delay_ms = (decoding.right + 1 + decoding.delay_frames) * FRAME_MS
         if u is None:
-            return EarsOutput("", "", final=x.final)
+            return EarsOutput("", "", final=x.final, word_delay_ms=delay_ms)
         if u.error is not None:
             self._forget(slot)
             return u.error
         if x.final:
-            said = self._decoding.decoder.finish(u.beam)
+            said = decoding.decoder.finish(u.beam)
             u.say((*u.spelled.push(said.stable), *u.spelled.finish()), ())
             self._forget(slot)
-        return EarsOutput(u.text, u.unstable, u.words, x.final, u.end_probability)
+        return EarsOutput(u.text, u.unstable, u.words, x.final, u.end_probability, delay_ms)
 
     def _forget(self, slot: int) -> None:
         u = self._slots[slot]

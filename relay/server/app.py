@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from typing import Literal
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection
@@ -31,6 +32,7 @@ from relay.server.models import load, reach
 from relay.server.static import SECURITY_HEADERS, StaticFile, load_page
 from relay.services import Services
 from relay.session import Session
+from relay.wire.config import SessionConfig, TurnDetection
 from relay.wire.realtime import RealtimeProtocol
 
 log = logging.getLogger(__name__)
@@ -188,6 +190,7 @@ class RelayServer:
         protocol = RealtimeProtocol(
             subprotocol="relay.v1" if connection.subprotocol == "relay.v1" else "realtime",
             model=query.get("model", ["relay"])[0][:128],
+            config=session_defaults(self._services),
             max_event_bytes=self.config.limits.max_frame_bytes,
         )
         self.metrics.sessions_total.inc()
@@ -235,6 +238,12 @@ class _Socket:
 
     async def send(self, frame: str | bytes) -> None:
         await self._connection.send(frame)
+
+
+def session_defaults(services: Services) -> SessionConfig:
+    """What a session is before its client asks for anything: turns end by their words where a model can tell."""
+    kind: Literal["server_vad", "semantic_vad"] = "semantic_vad" if services.brain.knows_ends else "server_vad"
+    return SessionConfig(turn_detection=TurnDetection(type=kind))
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[str], None]) -> None:

@@ -104,6 +104,7 @@ class RelayOptions:
         words: Send `relay.words`.
         metrics: Send `relay.metrics`.
         draft: Send `relay.draft`.
+        duck: The client falls silent on `relay.duck`, and plays on when told.
     """
 
     playback: bool = False
@@ -111,6 +112,7 @@ class RelayOptions:
     words: bool = True
     metrics: bool = True
     draft: bool = True
+    duck: bool = False
 
 
 @dataclass(frozen=True, slots=True)

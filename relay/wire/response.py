@@ -27,7 +27,7 @@ from relay.wire.types import MAX_ID_CHARS, Item, ItemReference, ItemStatus, Moda
 Status = Literal["completed", "cancelled", "failed", "incomplete"]
 Reason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "content_filter"]
 
-_NO_RELAY = RelayOptions(playback=False, partials=False, words=False, metrics=False, draft=False)
+_NO_RELAY = RelayOptions(playback=False, partials=False, words=False, metrics=False, draft=False, duck=False)
 
 
 class Response:
@@ -183,6 +183,16 @@ class Response:
         """Sends `relay.draft` to clients that asked; also after the end."""
         if self._relay.draft:
             self._outbox.send(ev.RelayDraft(event_id=self._outbox.event_id(), response_id=self.id, draft=dict(values)))
+
+    @property
+    def ducks(self) -> bool:
+        """Whether the client falls silent when it is told to."""
+        return self._relay.duck
+
+    def ducked(self, ducked: bool) -> None:
+        """Sends `relay.duck` to clients that do it; also after the end, while the response may be playing."""
+        if self._relay.duck:
+            self._outbox.send(ev.RelayDuck(event_id=self._outbox.event_id(), response_id=self.id, ducked=ducked))
 
     def finish(
         self,

@@ -236,3 +236,10 @@ class RelayDraft(ServerEvent, tag="relay.draft", frozen=True):
 
     response_id: str
     draft: dict[str, Any]
+
+
+class RelayDuck(ServerEvent, tag="relay.duck", frozen=True):
+    """Somebody speaks: hold what is being played, `ducked`, until it is known whether that interrupts; or play on."""
+
+    response_id: str
+    ducked: bool

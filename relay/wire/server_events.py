@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from relay.wire.response_events import (
     RelayDraft,
+    RelayDuck,
     RelayMetrics,
     RelayWords,
     ResponseContentPartAdded,
@@ -255,6 +256,7 @@ AnyServerEvent: TypeAlias = (
     | RelayWords
     | RelayMetrics
     | RelayDraft
+    | RelayDuck
 )
 
 _encoder = msgspec.json.Encoder()

@@ -265,13 +265,14 @@ class RetentionRatio(Shape, frozen=True):
 
 
 class RelaySettings(Shape, frozen=True):
-    """`session.relay`: which extra events this client wants, and whether it sends `relay.playback`."""
+    """`session.relay`: which extra events this client wants, whether it sends `relay.playback` and ducks."""
 
     playback: bool | UnsetType = UNSET
     partials: bool | UnsetType = UNSET
     words: bool | UnsetType = UNSET
     metrics: bool | UnsetType = UNSET
     draft: bool | UnsetType = UNSET
+    duck: bool | UnsetType = UNSET
 
 
 Tool: TypeAlias = FunctionTool | McpTool

@@ -56,3 +56,17 @@ def test_only_a_delay_that_was_asked_for_slows() -> None:
     assert not isinstance(catalog.make(ServerConfig()), DelayedBrain)
     with pytest.raises(ConfigError, match="--brain-delay-ms"):
         ServerConfig(brain_delay_ms=-1)
+
+
+def test_how_likely_a_turn_ends_is_said_at_once() -> None:
+    brain = FakeBrain([], knows_ends=True, ends={"hello": 0.25})
+
+    async def main() -> float | None:
+        slowed = DelayedBrain(brain, 0.5)
+        assert slowed.knows_ends
+        async with slowed.dialogue() as dialogue:
+            answer = await dialogue.end_probability(QUESTION)
+        assert asyncio.get_running_loop().time() == 0
+        return answer
+
+    assert run(main()) == 0.25

@@ -229,3 +229,50 @@ def test_turns_alternate(messages: list[Message]) -> None:
 def test_a_reply_has_few_sentences() -> None:
     (reply,) = replies(says("what can you do"))
     assert sum(reply.count(mark) for mark in ".!?") <= MAX_SENTENCES
+
+
+def end_probabilities(*conversations: list[Message]) -> list[float | None]:
+    async def main() -> list[float | None]:
+        async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
+            return [await dialogue.end_probability(messages) for messages in conversations]
+
+    return asyncio.run(main())
+
+
+def test_it_knows_a_finished_turn_from_a_cut_one() -> None:
+    turns = ["what can you do", "i would like to know the time please", "do you have any bread left"]
+    for text in turns:
+        whole, cut = end_probabilities(says(text), says(" ".join(text.split()[:-2])))
+        assert whole is not None
+        assert cut is not None
+        assert 0 <= 5 * cut < whole <= 1, text
+    assert end_probabilities(says("hello", "Hi."), [], says("")) == [None, None, None]
+
+
+def test_asking_for_ends_changes_no_reply_even_while_it_is_made() -> None:
+    question = says("hello how are you")
+
+    async def main(ask: bool) -> list[str]:
+        async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
+            pieces = []
+            async for piece in dialogue.reply(question):
+                pieces.append(str(piece))
+                if ask:
+                    await dialogue.end_probability(says("is there a"))
+            return pieces
+
+    assert asyncio.run(main(True)) == asyncio.run(main(False))
+
+    async def together() -> list[str]:
+        async with EmbeddedBrain(sampling=GREEDY) as brain, brain.dialogue() as dialogue:
+
+            async def asking() -> None:
+                for count in range(20):
+                    await dialogue.end_probability(says("one two three " * count))
+
+            task = asyncio.create_task(asking())
+            pieces = [str(piece) async for piece in dialogue.reply(question)]
+            await task
+            return pieces
+
+    assert asyncio.run(together()) == asyncio.run(main(False))

@@ -169,3 +169,31 @@ def test_every_sample_is_played_once_in_order_dropped_or_waiting(
             assert heard.tolist() == ramp(span.first_sample, span.samples).tolist()
         assert reported.get(response_id, 0) <= clock.played_samples(response_id)
     assert sum(span.samples for key in "abc" for span in clock.spans(key)) == played
+
+
+def test_a_hold_is_silence_that_loses_nothing_and_counts_as_no_underrun() -> None:
+    clock = PlayoutClock(1000, prebuffer_ms=0)
+    clock.push("a", 0, ramp(0, 30))
+    clock.pull(10)
+    clock.hold()
+    clock.push("a", 30, ramp(30, 10))
+    assert not clock.pull(25).any()
+    assert clock.played_samples("a") == 10
+    assert clock.buffered_samples == 30
+    clock.resume()
+    assert clock.pull(40).tolist() == [*ramp(10, 30).tolist(), *[0] * 10]
+    assert clock.spans("a") == (Span("a", 0, 0, 10), Span("a", 10, 35, 30))
+    assert (clock.underruns, clock.underrun_samples) == (0, 0)
+    clock.push("a", 40, ramp(40, 5))
+    clock.pull(5)
+    assert clock.underruns == 1, "that one was none of the hold"
+
+
+def test_a_flush_ends_a_hold() -> None:
+    clock = PlayoutClock(1000, prebuffer_ms=0)
+    clock.push("a", 0, ramp(0, 30))
+    clock.pull(10)
+    clock.hold()
+    assert clock.flush() == 20
+    clock.push("b", 0, ramp(0, 5))
+    assert clock.pull(5).any()

@@ -24,6 +24,8 @@ def test_a_draw_obeys_bans_and_nucleus_and_repeats(logits: np.ndarray, sampling:
     probabilities /= probabilities.sum()
     assert output.logprob == pytest.approx(np.log(probabilities[output.token]), abs=1e-3)
     assert 0 <= output.entropy <= np.log(9) + 1e-4
+    watched = draw(logits, BrainInput([1, 2], sampling, watched=sorted(banned))).watched
+    assert watched == pytest.approx(probabilities[sorted(banned)].sum(), abs=1e-5)
     assert output.margin == pytest.approx(-np.diff(np.sort(probabilities)[-2:][::-1])[0], abs=1e-4)
     if sampling.temperature == 0:
         open_logits = np.where(np.isin(np.arange(9), sorted(banned)), -np.inf, logits)

@@ -93,6 +93,8 @@ def test_words_have_text_times_and_confidence(runner: LearnedEars[object]) -> No
     starts = [word.start_sample for word in heard.words]
     assert starts == sorted(starts)
     assert heard.end_probability is not None
+    assert heard.word_delay_ms is not None
+    assert heard.word_delay_ms > 0
     assert 0 < heard.end_probability < 1
 
 

@@ -176,13 +176,18 @@ VALUES = {
         st.lists(st.builds(Word, st.text(), st.integers(0, 9), st.integers(0, 9), FLOATS)).map(tuple),
         st.booleans(),
         st.none() | FLOATS,
+        st.none() | st.integers(0, 999),
     ),
     "voice": st.builds(VoiceInput, st.text(), st.booleans(), FLOATS, st.booleans())
     | st.builds(VoiceOutput, PCM, st.lists(WORDS).map(tuple), st.booleans()),
     "brain": st.builds(
-        BrainInput, st.lists(st.integers(0, 9)), st.builds(Sampling, FLOATS, FLOATS, st.integers(0, 99)), st.just([])
+        BrainInput,
+        st.lists(st.integers(0, 9)),
+        st.builds(Sampling, FLOATS, FLOATS, st.integers(0, 99)),
+        st.just([]),
+        st.lists(st.integers(0, 9)),
     )
-    | st.builds(BrainOutput, st.none() | st.integers(0, 9), FLOATS, FLOATS, FLOATS),
+    | st.builds(BrainOutput, st.none() | st.integers(0, 9), FLOATS, FLOATS, FLOATS, FLOATS),
     "draft": st.builds(DraftInput, PCM, st.text(), st.sampled_from(["", "whole", "broken"]), st.integers(0, 9))
     | st.builds(DraftOutput, st.none() | FLOATS, st.none() | DRAFTS),
     "verifier": st.builds(Judged, DRAFTS, FLOATS) | st.builds(Judgement, FLOATS, st.integers(0, 9)),

@@ -39,9 +39,13 @@ test("where to connect", () => {
 
 test("the session asks for the extra events, and for text where there is no sound", () => {
   const { session } = sessionUpdate({ sound: true, settings: DEFAULTS });
-  assert.deepEqual(session.relay, { playback: true, partials: true, words: true, metrics: true, draft: true });
+  const asked = { playback: true, partials: true, words: true, metrics: true, draft: true, duck: true };
+  assert.deepEqual(session.relay, asked);
   assert.deepEqual(session.output_modalities, ["audio"]);
-  assert.equal(session.audio.input.turn_detection.type, "server_vad");
+  assert.equal(session.audio.input.turn_detection, undefined, "the server's choice");
+  const served = { type: "semantic_vad", eagerness: "auto" };
+  const again = sessionUpdate({ sound: true, settings: DEFAULTS, served }).session;
+  assert.deepEqual(again.audio.input.turn_detection, served);
   assert.deepEqual(sessionUpdate({ sound: false, settings: DEFAULTS }).session.output_modalities, ["text"]);
 });
 

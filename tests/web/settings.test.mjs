@@ -39,8 +39,11 @@ test("what cannot be used keeps its default", () => {
 
 test("turn detection as the server is told", () => {
   const of = (settings) => turnDetection({ ...DEFAULTS, ...settings });
-  assert.deepEqual(of({}), { type: "server_vad" });
+  assert.equal(of({}), undefined);
+  assert.deepEqual(turnDetection(DEFAULTS, { type: "semantic_vad" }), { type: "semantic_vad" });
+  assert.deepEqual(of({ turns: "server_vad" }), { type: "server_vad" });
   assert.deepEqual(of({ silence_ms: 300 }), { type: "server_vad", silence_duration_ms: 300 });
+  assert.deepEqual(of({ turns: "server_vad", silence_ms: 300 }), of({ silence_ms: 300 }));
   assert.deepEqual(of({ turns: "semantic_vad", eagerness: "low" }), { type: "semantic_vad", eagerness: "low" });
   assert.equal(of({ turns: "manual" }), null);
 });

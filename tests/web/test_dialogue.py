@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,6 +90,32 @@ def test_both_paths_are_seen(scripted: Serve, visit: Open) -> None:
     expect(page.locator(".lanes")).to_have_count(2)  # no draft, no lanes
     expect(page.locator("#figures")).to_contain_text(re.compile(r"median \d+ ms, worst \d+ ms"))
     assert visited.complaints == []
+
+
+def test_a_ducked_reply_falls_silent_and_goes_on(scripted: Serve, visit: Open) -> None:
+    words = ["One,", "two,", "three,", "four,", "five,", "six,", "seven,", "eight."]
+
+    def script(peer: Peer) -> None:
+        asked(peer, 1, "Count.")
+        peer.speak(1, words)
+        peer.until_played(1, 2 * WORD_SAMPLES)
+        peer.send("relay.duck", response_id="resp_1", ducked=True)
+        time.sleep(1.0)  # somebody says "mm-hm"
+        peer.send("relay.duck", response_id="resp_1", ducked=False)
+        peer.finish(1)
+        peer.until_closed()
+
+    visited = visit(scripted(script).url)
+    send(visited.page, "Count.")
+    visited.until(lambda: bool(visited.playback("finished")), "the end of the reply")
+    assert visited.playback("finished")[-1]["played"] == len(words) * WORD_SAMPLES, "nothing is lost"
+    assert visited.playback("flushed") == visited.playback("starved") == []
+    places = [(event["frame"], event["played"]) for event in visited.playback("played")]
+    steps = [(after[0] - before[0], after[1] - before[1]) for before, after in itertools.pairwise(places)]
+    (rate,) = {round(frames / played, 1) for frames, played in steps[:3]}  # frames for a sample at 24 kHz
+    silences_s = sorted((frames / rate - played) / 24_000 for frames, played in steps)
+    assert silences_s[-1] > 0.5, "it was silent for a while"
+    assert silences_s[-2] < 0.1, "once"
 
 
 def test_a_lost_connection_in_mid_reply(scripted: Serve, visit: Open) -> None:

@@ -92,7 +92,7 @@ def test_the_address_carries_the_settings(scripted: Serve, visit: Open) -> None:
     query = parse_qs(urlsplit(page.url).query)
     assert query["silence_ms"] == ["350"]
     assert query["odd"] == ["1"]
-    assert "turns" not in query  # it is the default
+    assert query["turns"] == ["server_vad"]
     assert visited.complaints == []
 
 

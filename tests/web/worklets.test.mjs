@@ -257,3 +257,51 @@ test("the input clock knows when each moment of the input was heard", () => {
   assert.equal(clock.heardAtMs(80_001), undefined); // not heard yet
   assert.equal(clock.heardAtMs(1000), undefined); // forgotten
 });
+
+
+test("a hold is silence after a fade that loses nothing; then the reply goes on where it was", () => {
+  const core = new PlaybackCore(24000);
+  core.add(1, 0, speech(24000));
+  core.end(1);
+  const clock = { frame: 0 };
+  play(core, 24000, 0.2, clock);
+  core.hold(true);
+  const { out, events } = play(core, 24000, 0.5, clock);
+  assert.ok(!audible(out.subarray(QUANTUM)));
+  assert.ok(Math.abs(out[QUANTUM - 1]) < 1e-6, "it fades within the first block");
+  assert.deepEqual(of(events, "starved"), []);
+  core.hold(false);
+  const rest = play(core, 24000, 1.0, clock);
+  const [finished] = of(rest.events, "finished");
+  assert.equal(finished.played, 24000);
+  assert.ok(Math.abs(rest.out[0]) < 1e-2, "and comes back gently");
+  assert.equal(of(rest.events, "starved").length, 0);
+});
+
+test("a flush ends a hold, and tells what was played before it", () => {
+  const core = new PlaybackCore(24000);
+  core.add(1, 0, speech(24000));
+  const clock = { frame: 0 };
+  play(core, 24000, 0.2, clock);
+  core.hold(true);
+  play(core, 24000, 0.1, clock);
+  core.flush();
+  const { out, events } = play(core, 24000, 0.1, clock);
+  assert.ok(!audible(out));
+  const [flushed] = of(events, "flushed");
+  assert.ok(Math.abs(flushed.played - (0.2 * 24000 + QUANTUM)) <= 2 * QUANTUM);
+  core.add(2, 0, speech(4800));
+  core.end(2);
+  assert.ok(audible(play(core, 24000, 0.3, clock).out));
+});
+
+test("a reply that comes while it is held waits", () => {
+  const core = new PlaybackCore(24000);
+  core.hold(true);
+  core.add(1, 0, speech(4800));
+  core.end(1);
+  const clock = { frame: 0 };
+  assert.ok(!audible(play(core, 24000, 0.3, clock).out));
+  core.hold(false);
+  assert.equal(of(play(core, 24000, 0.3, clock).events, "finished")[0].played, 4800);
+});

@@ -83,13 +83,14 @@ def test_strict_clients_see_nothing_of_relay(protocol: RealtimeProtocol) -> None
     response.words([("a", 0, 1)])
     response.metrics({"path": "cascade"})
     response.draft({"prefix": "a"})
+    response.ducked(True)
     response.transcript("a")
     response.finish()
     assert "relay." not in "".join(kinds(protocol))
 
 
 def test_relay_events_go_to_clients_that_ask(protocol: RealtimeProtocol) -> None:
-    send(protocol, type="session.update", session={"relay": {"draft": False}})
+    send(protocol, type="session.update", session={"relay": {"draft": False, "duck": True}})
     protocol.outgoing()
     protocol.relay_partial("item_x", "a", "b")
     response = protocol.begin_response()
@@ -97,9 +98,10 @@ def test_relay_events_go_to_clients_that_ask(protocol: RealtimeProtocol) -> None
     response.draft({"prefix": "a"})
     response.finish()
     response.metrics({"path": "cascade"})
+    response.ducked(False)
     found = events(protocol)
     ours = [event for event in found if event["type"].startswith("relay.")]
-    assert [event["type"] for event in ours] == ["relay.partial", "relay.words", "relay.metrics"]
+    assert [event["type"] for event in ours] == ["relay.partial", "relay.words", "relay.metrics", "relay.duck"]
     assert ours[1]["words"] == [{"word": "a", "start_sample": 0, "end_sample": 1}]
     assert found[1]["response"]["relay"] == {"index": 1}
 

@@ -106,6 +106,7 @@ OURS: list[Any] = [
     ev.RelayPartial(item_id="item_1", stable="Hello", unstable="wor", **ID),
     rs.RelayWords(response_id="resp_1", item_id="item_1", words=[rs.SpokenWord("Hello", 0, 9600)], **ID),
     rs.RelayMetrics(response_id="resp_1", metrics={"path": "cascade", "stages_ms": {"ears": 12.5}}, **ID),
+    rs.RelayDuck(response_id="resp_1", ducked=True, **ID),
     rs.RelayDraft(response_id="resp_1", draft={"prefix": "Well", "probability": 0.9, "committed": True}, **ID),
 ]
 NOT_SENT = {

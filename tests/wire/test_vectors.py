@@ -62,7 +62,9 @@ def make_server_events() -> list[dict[str, Any]]:
     counter = itertools.count(1)
     protocol = RealtimeProtocol(new_id=lambda prefix: f"{prefix}_{next(counter)}")
     protocol.open()
-    protocol.receive('{"type":"session.update","session":{"audio":{"input":{"transcription":{}}},"relay":{}}}')
+    protocol.receive(
+        '{"type":"session.update","session":{"audio":{"input":{"transcription":{}}},"relay":{"duck":true}}}'
+    )
     user_id = protocol.speech_started(320)
     protocol.relay_partial(user_id, "what", "tie")
     protocol.speech_stopped(1900, user_id)
@@ -74,6 +76,7 @@ def make_server_events() -> list[dict[str, Any]]:
     spoken.transcript("It is noon.")
     spoken.audio(bytes.fromhex("0000ff7f0080"), 0)
     spoken.words([("It", 0, 2), ("is", 2, 3)])
+    spoken.ducked(True)
     protocol.speech_started(2500)
     spoken.finish("cancelled", "turn_detected")
     spoken.metrics({"path": "relay", "stages_ms": {"endpointing": 200.0, "ears": 31.5}})
