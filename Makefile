@@ -48,7 +48,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed-run: pyproject.toml $(VENV)/.created
-	$(PIP) --editable '.[$(SET),baseline,talk]'
+	$(PIP) --editable '.[$(SET),talk]'
 	@touch $@
 
 $(VENV)/.installed-bench: pyproject.toml $(VENV)/.installed-run

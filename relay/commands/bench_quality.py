@@ -208,7 +208,7 @@ def _candidates(options: QualityOptions) -> list[Candidate]:
 
 def _full_name(name: str) -> str:
     """An engine's own name for its alias and for `auto`; anything else as it is."""
-    for entry in sorted(catalog.EARS, key=lambda entry: catalog.EARS_ORDER.index(entry.name)):
+    for entry in catalog.EARS:
         if name in entry.aliases or (name == "auto" and entry.missing is None):
             return entry.name
     return name

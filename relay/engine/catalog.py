@@ -107,8 +107,6 @@ def _pocketsphinx(options: EarsOptions) -> EarsRunner:
     return PocketsphinxRunner()
 
 
-EARS_ORDER = ("pocketsphinx", "relay")
-"""Which recogniser `auto` means: the first of these that can run here."""
 EARS: tuple[Entry[EarsRunner], ...] = (
     Entry(
         kind="ears",
@@ -133,15 +131,6 @@ EARS: tuple[Entry[EarsRunner], ...] = (
 VOICES: tuple[Entry[VoiceRunner], ...] = (
     Entry(
         kind="voice",
-        name="espeak",
-        aliases=("baseline",),
-        summary="eSpeak NG, US English, streaming, CPU (GPL-3.0-or-later)",
-        module="espeakng_loader",
-        extra="baseline",
-        make=lambda _: EspeakRunner(),
-    ),
-    Entry(
-        kind="voice",
         name="relay",
         aliases=(),
         summary="Relay's own streaming voice, US English, int8, CPU (Apache-2.0)",
@@ -150,8 +139,17 @@ VOICES: tuple[Entry[VoiceRunner], ...] = (
         make=lambda options: _learned_voice(None, options.device),
         weights="voice",
     ),
+    Entry(
+        kind="voice",
+        name="espeak",
+        aliases=("baseline",),
+        summary="eSpeak NG, US English, streaming, CPU (GPL-3.0-or-later)",
+        module="espeakng_loader",
+        extra="baseline",
+        make=lambda _: EspeakRunner(),
+    ),
 )
-"""In order of preference: `auto` is the first that can run here."""
+"""Like `EARS` in order of preference: `auto` is the first that can run here."""
 
 
 def ears(name: str = "auto", options: EarsOptions | None = None, *, models_dir: Path | None = None) -> EarsRunner:
@@ -171,8 +169,7 @@ def ears(name: str = "auto", options: EarsOptions | None = None, *, models_dir: 
     folder = None if _is_known(EARS, name) else _checkpoint(name, models_dir)
     if folder is not None:
         return _ears_of(folder, options)
-    order = sorted(EARS, key=lambda entry: EARS_ORDER.index(entry.name))
-    return _find("ears", order, name, _own_names(models_dir)).make(options)
+    return _find("ears", EARS, name, _own_names(models_dir)).make(options)
 
 
 def lookaheads_ms(name: str = "auto", *, models_dir: Path | None = None) -> tuple[int, ...]:

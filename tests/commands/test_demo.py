@@ -74,12 +74,11 @@ class SilentVoice(BeepVoice):
         return [type(out)(out.pcm * 0, out.words, out.final) for out in super().step(slots, xs)]  # type: ignore[union-attr]
 
 
-def test_a_silent_reply_is_a_failure(serving: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_reply_is_a_failure(serving: Any) -> None:
     async def main() -> None:
-        async with serving() as stand:
+        async with serving(voice=SilentVoice) as stand:
             await ask(stand.server.url, load(QUESTION, 24_000))
 
-    monkeypatch.setattr("tests.server.conftest.BeepVoice", SilentVoice)
     with pytest.raises(StageFailed, match="silent"):
         asyncio.run(main())
 

@@ -45,8 +45,9 @@ def test_the_bundled_question_is_understood_in_any_format(tmp_path: Path, capsys
     assert err == ""
 
 
-def test_recognition_streams(capsys: Capture) -> None:
-    assert run(["transcribe", "--json", str(QUESTION)], {}) == 0
+@pytest.mark.parametrize("how", [["--engine", "baseline"], ["--lookahead-ms", "80"]], ids=" ".join)
+def test_recognition_streams(how: list[str], capsys: Capture) -> None:
+    assert run(["transcribe", "--json", *how, str(QUESTION)], {}) == 0
     *partials, final = json_lines(capsys)
     assert len(partials) > 5
     assert {line["type"] for line in partials} == {"partial"}
@@ -72,7 +73,7 @@ def test_a_bad_file_does_not_keep_the_others_from_being_done(tmp_path: Path, cap
     "argv",
     [
         ["transcribe", str(QUESTION), "--engine", "no-such-engine"],
-        ["transcribe", str(QUESTION), "--lookahead-ms", "80"],
+        ["transcribe", str(QUESTION), "--engine", "baseline", "--lookahead-ms", "80"],
         ["say", "hello", "--engine", "no-such-engine", "--out", "x.wav"],
         ["say", "  ", "--out", "x.wav"],
     ],

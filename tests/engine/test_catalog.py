@@ -37,19 +37,11 @@ def test_recognisers_by_name(name: str) -> None:
     assert isinstance(catalog.ears(name), PocketsphinxRunner)
 
 
-def test_auto_is_the_first_in_order_that_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "_is_shipped", lambda name: True)
-    monkeypatch.setattr(catalog, "EARS_ORDER", ("relay", "pocketsphinx"))
-    assert isinstance(catalog.ears("auto", ON_CPU), OnnxEarsRunner)
-    monkeypatch.setattr(catalog, "EARS_ORDER", ("pocketsphinx", "relay"))
-    assert isinstance(catalog.ears("auto", ON_CPU), PocketsphinxRunner)
-    monkeypatch.setattr(catalog, "EARS_ORDER", ("relay", "pocketsphinx"))
-    monkeypatch.setattr(catalog, "_is_shipped", lambda name: False)
-    assert isinstance(catalog.ears("auto", ON_CPU), PocketsphinxRunner)
-
-
-def test_every_recogniser_has_its_place_in_the_order() -> None:
-    assert sorted(catalog.EARS_ORDER) == sorted(entry.name for entry in catalog.EARS)
+@pytest.mark.parametrize("shipped", [True, False])
+def test_auto_is_the_own_engine_where_its_weights_ship(monkeypatch: pytest.MonkeyPatch, shipped: bool) -> None:
+    monkeypatch.setattr(catalog, "_is_shipped", lambda name: shipped)
+    assert isinstance(catalog.ears("auto", ON_CPU), OnnxEarsRunner if shipped else PocketsphinxRunner)
+    assert isinstance(catalog.voice("auto", device="cpu"), OnnxVoiceRunner if shipped else EspeakRunner)
 
 
 def test_the_own_recogniser_needs_its_weights(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +52,7 @@ def test_the_own_recogniser_needs_its_weights(monkeypatch: pytest.MonkeyPatch) -
     assert isinstance(catalog.ears("relay", ON_CPU), OnnxEarsRunner)
 
 
-@pytest.mark.parametrize("name", ["espeak", "baseline", "auto"])
+@pytest.mark.parametrize("name", ["espeak", "baseline"])
 def test_voices_by_name(name: str) -> None:
     assert isinstance(catalog.voice(name), EspeakRunner)
 
@@ -94,10 +86,10 @@ def test_an_engine_without_a_choice_of_look_ahead_refuses_one() -> None:
     assert catalog.lookaheads_ms("pocketsphinx") == ()
 
 
-@pytest.mark.parametrize("name", ["espeak", "auto"])
-def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+@pytest.mark.parametrize(("name", "extra"), [("espeak", "baseline"), ("relay", "cpu"), ("auto", "cpu")])
+def test_a_missing_package(monkeypatch: pytest.MonkeyPatch, name: str, extra: str) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(EngineUnavailable, match=r"pip install 'relay-dialogue\[baseline\]'"):
+    with pytest.raises(EngineUnavailable, match=rf"pip install 'relay-dialogue\[{extra}\]'"):
         catalog.voice(name)
     assert all(entry.missing for entry in catalog.listing())
 
