@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn import functional
 
 from relay_models.decoder import load_packed_decoder
@@ -128,15 +130,15 @@ class Shards:
         self._ears = ears
         self._peers = peers or Peers()
         self._left_frames = hours * 3600e3 / DRAFT_FRAME_MS
-        self._read: set[Path] = set()
+        self._read: set[str] = set()
 
     def new(self, most: int | None = None) -> Iterator[list[Heard]]:
         """The dialogues of each shard that has come since; at most so many shards."""
-        come = (path for path in sorted(self._folder.glob("*.json")) if path not in self._read)
-        for path in list(come)[:most] if self._left_frames > 0 else ():
-            self._read.add(path)
-            if zlib.crc32(path.name.encode()) % self._peers.count == self._peers.rank:
-                heard = hear(self._ears, read_shard(path), rows=32)
+        come = sorted(name for name in set(os.listdir(self._folder)) - self._read if name.endswith(".json"))
+        for name in come[:most] if self._left_frames > 0 else ():
+            self._read.add(name)
+            if zlib.crc32(name.encode()) % self._peers.count == self._peers.rank:
+                heard = hear(self._ears, read_shard(self._folder / name), rows=32)
                 self._left_frames -= sum(len(each.labels) for each in heard)
                 yield heard
 
@@ -295,8 +297,8 @@ def train(
         assert share is not None
         if share >= 1:
             break
-        if shards is not None and run.step % 10 == 0:
-            for dialogues in shards.new(most=2 * peers.count):
+        if shards is not None and run.step % 20 == 0:
+            for dialogues in shards.new(most=4 * peers.count):
                 batches.add(dialogues)
         run.train_step(batches.draw(run.step, recipe.rows, recipe.frames, switched_off=recipe.switched_off), share)
         if run.step % report_steps == 0:
@@ -380,7 +382,7 @@ def main() -> None:
     if args.gpus == 1:
         work(0, args)
     else:
-        multiprocessing.spawn(work, (args,), nprocs=args.gpus)
+        spawn(work, (args,), nprocs=args.gpus)
 
 
 if __name__ == "__main__":

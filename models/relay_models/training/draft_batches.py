@@ -56,7 +56,7 @@ class UserTurns:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pieces of dialogues.
+    """Pieces of dialogues, one after the other where one is shorter than a piece.
 
     Attributes:
         speech: [rows, 2 frames, speech_size].
@@ -204,7 +204,7 @@ class Batches:
         ]
 
     def draw(self, step: int, rows: int, frames: int, *, switched_off: float) -> Batch:
-        """A batch of pieces of at most `frames` frames.
+        """A batch of pieces of `frames` frames, fewer only at the end of the store.
 
         Args:
             step: Decides what is drawn, with the seed.
@@ -215,15 +215,15 @@ class Batches:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         picked = torch.randint(len(self._places), (rows,), generator=generator).tolist()
         chances = torch.rand(rows, 2, generator=generator)
-        places = [self._places[number] for number in picked]
-        skipped = [
-            int(share * (max(0, place.frames - frames) + 1))
-            for share, place in zip(chances[:, 0].tolist(), places, strict=True)
-        ]
-        lengths = [min(frames, place.frames - skip) for skip, place in zip(skipped, places, strict=True)]
+        # The dialogues that follow in the store fill the row: no frame is padding, and streams do not end with a talk.
+        firsts, skipped = [], []
+        for number, share in zip(picked, chances[:, 0].tolist(), strict=True):
+            place = self._places[number]
+            skipped.append(int(share * (max(0, place.frames - frames) + 1)))
+            firsts.append(place.first + skipped[-1])
+        lengths = [min(frames, self.frames - first) for first in firsts]
         device = self._labels.rows.device
         # Gathered on the device from flat stores: a handful of kernels, however many rows there are.
-        firsts = [place.first + skip for skip, place in zip(skipped, places, strict=True)]
         table = torch.tensor([firsts, lengths, skipped]).to(device)
         numbers = torch.arange(frames, device=device)
         real = numbers < table[1][:, None]
@@ -241,25 +241,28 @@ class Batches:
             previous=previous,
             labels=labels.masked_fill(~real, PADDING),
             switched_off=real & (replies > 0) & (chance < switched_off),
-            turns=_user_turns(places, skipped, lengths, device),
+            turns=self._user_turns(picked, firsts, lengths, device),
         )
 
-
-def _user_turns(
-    places: Sequence[_Place], skipped: Sequence[int], lengths: Sequence[int], device: torch.device
-) -> UserTurns | None:
-    """The turns that lie in the pieces whole, with one frame more for the last word, and have frames enough."""
-    found: list[tuple[int, int, int]] = []
-    texts: list[list[int]] = []
-    for row, (place, skip, length) in enumerate(zip(places, skipped, lengths, strict=True)):
-        for first, last, tokens in place.said:
-            begin, count = first - skip, last + 2 - first
-            if begin >= 0 and begin + count <= length and 0 < len(tokens) <= count:
-                found.append((row, begin, count))
-                texts.append(tokens)
-    if not found:
-        return None
-    most = max(map(len, texts))
-    tokens = torch.tensor([text + [0] * (most - len(text)) for text in texts])
-    rows, firsts, counts = torch.tensor(found).T.contiguous().to(device)
-    return UserTurns(rows, firsts, counts, tokens.to(device), torch.tensor([len(t) for t in texts]).to(device))
+    def _user_turns(
+        self, picked: Sequence[int], firsts: Sequence[int], lengths: Sequence[int], device: torch.device
+    ) -> UserTurns | None:
+        """The turns that lie in the pieces whole, with one frame more for the last word, and have frames enough."""
+        found: list[tuple[int, int, int]] = []
+        texts: list[list[int]] = []
+        for row, (number, start, length) in enumerate(zip(picked, firsts, lengths, strict=True)):
+            while number < len(self._places) and self._places[number].first < start + length:
+                place = self._places[number]
+                number += 1
+                for first, last, tokens in place.said:
+                    begin, count = place.first + first - start, last + 2 - first
+                    inside = begin >= 0 and begin + count <= length and last + 2 <= place.frames
+                    if inside and 0 < len(tokens) <= count:
+                        found.append((row, begin, count))
+                        texts.append(tokens)
+        if not found:
+            return None
+        most = max(map(len, texts))
+        padded = torch.tensor([text + [0] * (most - len(text)) for text in texts])
+        rows, begins, counts = torch.tensor(found).T.contiguous().to(device)
+        return UserTurns(rows, begins, counts, padded.to(device), torch.tensor([len(t) for t in texts]).to(device))

@@ -145,7 +145,7 @@ def write_dialogues(dialogues: Iterable[tuple[bool, Turns]], path: Path) -> None
     """Writes (held out, turns), one a line as JSON; the file appears when it is whole."""
     lines = [json.dumps({"held_out": held, "turns": turns}) for held, turns in dialogues]
     part = path.with_suffix(".part")
-    part.write_bytes(lzma.compress("\n".join(lines).encode(), preset=2))
+    part.write_bytes(lzma.compress("\n".join(lines).encode()))
     part.rename(path)
 
 

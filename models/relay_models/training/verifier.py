@@ -360,9 +360,9 @@ def main() -> None:
     if not pairs:
         raise SystemExit(f"{args.shards} holds no dialogues; say some with `draft_data say --held-out`")
     written = [turns for held_out, turns in dialogue_lines(args.root / "dialogues.xz") if held_out]
-    found = tolerance_of(written_questions(written, tokenizer, 4000), brain, tokenizer.end)
+    found = tolerance_of(written_questions(written, tokenizer, 4000), brain, tokenizer.end, rows=args.rows)
     tolerance = found.nats if args.tolerance is None else args.tolerance
-    examples = examples_of(pairs, brain, tokenizer.end)
+    examples = examples_of(pairs, brain, tokenizer.end, rows=args.rows)
     parts = {name: [e for e in examples if e.question.part == name] for name in ("train", "calibrate", "judge")}
     print(f"{len(pairs)} drafts, {len(pairs) - len(examples)} of them empty; tolerance {tolerance:.2f} nats a token")
     config = VerifierConfig(hidden_size=pairs[0][1].hidden.shape[1])
