@@ -123,7 +123,10 @@ def questions_of(
 def drafts_at(
     model: DraftModel, drafter: Drafter, dialogues: Sequence[Heard], frames: Sequence[set[int]]
 ) -> list[dict[int, Drafted]]:
-    """What the model drafts at some frames of dialogues, with the true tokens as history: by frame, a dialogue each."""
+    """What the model drafts once it has heard some frames of dialogues, with the true tokens as history.
+
+    As in training, where the frame at which a turn begins is heard, and its text follows. By frame, for each dialogue.
+    """
     device = next(model.parameters()).device
     state = model.fresh_state(len(dialogues))
     silence = model.config.token(Special.SIL)
@@ -138,11 +141,11 @@ def drafts_at(
     places: list[tuple[int, int]] = []
     states: list[dict[str, Tensor]] = []
     for frame in range(longest):
+        model.listen(speech[:, 2 * frame : 2 * frame + 2], previous[:, frame], state, counts > frame)
         wanted = [row for row in range(rows) if frame in frames[row]]
         if wanted:
             places += [(row, frame) for row in wanted]
             states.append({name: tensor[wanted] for name, tensor in state.tensors.items()})
-        model.listen(speech[:, 2 * frame : 2 * frame + 2], previous[:, frame], state, counts > frame)
     # All together: a draft takes as long for one stream as for a thousand.
     drafts: list[dict[int, Drafted]] = [{} for _ in dialogues]
     if places:

@@ -163,7 +163,7 @@ def test_drafts_are_those_of_the_stream_at_that_frame() -> None:
             assert alone[frame].tokens == together[row][frame].tokens
             state = model.fresh_state(1)
             previous = [CONFIG.token(Special.SIL), *heard[row].labels.tolist()]
-            for at in range(frame):
+            for at in range(frame + 1):
                 speech = heard[row].speech[None, 2 * at : 2 * at + 2].float()
                 model.listen(speech, torch.tensor([previous[at]]), state, torch.tensor([True]))
             assert drafter.draft(state, [0])[0].tokens == alone[frame].tokens
