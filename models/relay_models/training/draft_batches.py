@@ -19,6 +19,8 @@ from relay_models.training.ears_data import words
 
 PADDING = -100
 """Label of frames that do not exist."""
+LONGEST_READ = 64
+"""Frames of the longest turn whose words are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,15 @@ class UserTurns:
     """Turns of users that lie inside pieces of dialogues, and their words.
 
     Attributes:
-        rows, firsts, counts: [turns] int64: piece, its first frame in it, and how many frames.
+        rows, firsts: [turns] int64: piece, and first frame in it.
         tokens: [turns, most] int64, padded with zeros.
-        token_counts: [turns] int64.
+        counts, token_counts: [turns] int64, frames and tokens of each; on the CPU, where the loss wants them.
     """
 
     rows: Tensor
     firsts: Tensor
-    counts: Tensor
     tokens: Tensor
+    counts: Tensor
     token_counts: Tensor
 
 
@@ -257,12 +259,13 @@ class Batches:
                 for first, last, tokens in place.said:
                     begin, count = place.first + first - start, last + 2 - first
                     inside = begin >= 0 and begin + count <= length and last + 2 <= place.frames
-                    if inside and 0 < len(tokens) <= count:
+                    if inside and 0 < len(tokens) <= count <= LONGEST_READ:
                         found.append((row, begin, count))
                         texts.append(tokens)
         if not found:
             return None
         most = max(map(len, texts))
         padded = torch.tensor([text + [0] * (most - len(text)) for text in texts])
-        rows, begins, counts = torch.tensor(found).T.contiguous().to(device)
-        return UserTurns(rows, begins, counts, padded.to(device), torch.tensor([len(t) for t in texts]).to(device))
+        rows, begins, counts = torch.tensor(found).T.contiguous()
+        token_counts = torch.tensor([len(text) for text in texts])
+        return UserTurns(rows.to(device), begins.to(device), padded.to(device), counts, token_counts)

@@ -38,9 +38,10 @@ class WordReader(nn.Module):
             turns: Where users speak, and what they say.
             switched_off: [rows, frames] bool, frames that were not heard; turns with any of them are left out.
         """
+        counts, token_counts = turns.counts.to(layer.device), turns.token_counts.to(layer.device)
         numbers = torch.arange(int(turns.counts.max()), device=layer.device)
         frames = (turns.firsts[:, None] + numbers).clamp(max=layer.shape[1] - 1)
-        inside = numbers < turns.counts[:, None]
+        inside = numbers < counts[:, None]
         heard = ~(switched_off[turns.rows[:, None], frames] & inside).any(1)
         logits = model.logits(self.linear(self.norm(layer[turns.rows[:, None], frames])))
         loss = functional.ctc_loss(
@@ -52,4 +53,4 @@ class WordReader(nn.Module):
             reduction="none",
             zero_infinity=True,
         )
-        return (loss * heard).sum() / (turns.token_counts * heard).sum().clamp(min=1)
+        return (loss * heard).sum() / (token_counts * heard).sum().clamp(min=1)
