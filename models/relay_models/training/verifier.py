@@ -274,16 +274,18 @@ def gather(
     """Drafts at the beginning of every reply of the shards, and what they answer."""
     device = next(model.parameters()).device
     drafter = Drafter(model, tokenizer)
-    for path in paths:
-        dialogues = read_shard(path)
-        for start in range(0, len(dialogues), rows):
-            part = dialogues[start : start + rows]
+    waiting: list[Spoken] = []
+    for number, path in enumerate(paths, start=1):
+        waiting += read_shard(path)
+        # Shards are put together: a batch takes as long as its longest dialogue.
+        while len(waiting) >= rows or (waiting and number == len(paths)):
+            part, waiting = waiting[:rows], waiting[rows:]
             heard, sure = hear(ears.to(device), part), confidences(ears, part)
             asked = [questions_of(h, s, tokenizer, model) for h, s in zip(heard, sure, strict=True)]
             drafts = drafts_at(model, drafter, heard, [set(questions) for questions in asked])
             for questions, made in zip(asked, drafts, strict=True):
                 yield from ((questions[frame], drafted) for frame, drafted in made.items())
-        progress(f"{path.name} read")
+            progress(f"{number} of {len(paths)} shards read")
 
 
 def gather_part(part: int, args: argparse.Namespace) -> list[tuple[Question, Drafted]]:

@@ -266,6 +266,10 @@ def test_from_shards_to_examples(tmp_path: Path) -> None:
     assert all(0 <= asked.confidence <= 1 for asked, _ in pairs)
     assert {asked.part for asked, _ in pairs} <= {"train", "calibrate", "judge"}
     assert part_of(dialogue(1).turns) == next(iter(pairs))[0].part
+    write_shard([dialogue(3)], tmp_path, "b")
+    both = [tmp_path / "a.json", tmp_path / "b.json"]
+    counts = [len(list(gather(both, EARS, model, TOKENIZER, rows=rows))) for rows in (1, 2, 8)]
+    assert counts[0] == counts[1] == counts[2] == len(pairs) + len(list(gather(both[1:], EARS, model, TOKENIZER)))
     examples = examples_of(pairs, BRAIN, TOKENIZER.end, rows=2)
     assert len(examples) == sum(bool(drafted.tokens) for _, drafted in pairs)
     for example in examples:
