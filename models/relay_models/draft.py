@@ -120,20 +120,25 @@ class DraftModel(nn.Module):
         Returns:
             Hidden states [batch, time, hidden_size]; `logits` makes logits of them.
         """
+        y: Tensor = self.decoder.model.norm(self.by_layer(speech, previous, switched_off)[-1])
+        return y
+
+    def by_layer(self, speech: Tensor, previous: Tensor, switched_off: Tensor | None = None) -> list[Tensor]:
+        """What leaves each layer, before the last norm; arguments as in `forward`."""
         heard = self.adapter(speech)
         if switched_off is not None:
             heard = heard.masked_fill(switched_off[:, :, None], 0)
-        trunk = self.decoder.model
-        x = self.decoder.dropout(heard + trunk.embed_tokens(previous))
+        x = self.decoder.dropout(heard + self.decoder.model.embed_tokens(previous))
         numbers = torch.arange(x.shape[1], device=x.device)
         ages = numbers[:, None] - numbers
         mask = ((ages >= 0) & (ages < self.config.window))[None, None]
         sizes = self.config.decoder
         cos, sin = rotary_angles(numbers[None], sizes.head_dim, sizes.rope_theta)
+        outputs = []
         for layer in self.layers():
             x = layer(x, cos, sin, mask)
-        y: Tensor = trunk.norm(x)
-        return y
+            outputs.append(x)
+        return outputs
 
     def logits(self, hidden: Tensor) -> Tensor:
         """[..., hidden_size] -> [..., vocabulary]."""

@@ -42,6 +42,8 @@ class Habits:
     Attributes:
         gap_mean_s, gap_deviation_s: Silence between turns; never negative but for barge-ins.
         longest_gap_s: Bound of it.
+        late_share: Assistant's turns that come late instead: a draft is asked for when the end of a turn is certain.
+        late_s: Shortest and longest silence before those.
         paused_share: User's turns with a pause inside.
         pause_s: Shortest and longest such pause.
         backchannel_share: Long turns of one with a backchannel of the other.
@@ -53,6 +55,8 @@ class Habits:
     gap_mean_s: float = 0.12
     gap_deviation_s: float = 0.1
     longest_gap_s: float = 0.6
+    late_share: float = 0.15
+    late_s: tuple[float, float] = (0.3, 1.0)
     paused_share: float = 0.35
     pause_s: tuple[float, float] = (0.3, 1.5)
     backchannel_share: float = 0.25
@@ -205,6 +209,8 @@ def arrange(
         if chance.random() < habits.backchannel_share:
             utterances += _backchannel(turn, say, chance)
         gap_s = float(np.clip(chance.normal(habits.gap_mean_s, habits.gap_deviation_s), 0, habits.longest_gap_s))
+        if speaker == USER and chance.random() < habits.late_share:
+            gap_s = float(chance.uniform(*habits.late_s))
         now = turn.last + round(gap_s * RATE_HZ)
     end = max((utterance.last for utterance in utterances), default=now) + round(lead_s * RATE_HZ)
     return Score(tuple(sorted(utterances, key=lambda utterance: utterance.first)), end)

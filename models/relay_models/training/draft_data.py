@@ -110,14 +110,15 @@ def pieces_of(dialogue: Dialogue, chance: random.Random) -> Iterator[list[tuple[
         yield piece
 
 
-def prepare(data: Path, root: Path, *, by_rule: int, people: int, seed: int = 0) -> dict[str, int]:
+def prepare(data: Path, root: Path, *, by_rule: int, people: int, held_out: int = 0, seed: int = 0) -> dict[str, int]:
     """Writes ROOT/dialogues.xz, one a line as JSON: `{"held_out": bool, "turns": [[speaker, text], ...]}`.
 
     Args:
         data: Folder with dialogues.jsonl.gz and prompts.txt.gz.
         root: Made if need be.
         by_rule: Dialogues to make by rule.
-        people: Most pieces of people's dialogues.
+        people: Most pieces of people's dialogues to train on.
+        held_out: About how many dialogues by rule to make beside them that are held out.
         seed: Of everything.
 
     Returns:
@@ -125,23 +126,39 @@ def prepare(data: Path, root: Path, *, by_rule: int, people: int, seed: int = 0)
     """
     chance = random.Random(seed)
     generator = Generator(read_prompts(data, PEOPLE), seed=seed)
-    made = [(piece, d.held_out) for d in map(generator.dialogue, range(by_rule)) for piece in pieces_of(d, chance)]
-    told = [(piece, d.held_out) for d in read_dialogues(data, PEOPLE) for piece in pieces_of(d, chance)]
+    made = [(d.held_out, piece) for d in map(generator.dialogue, range(by_rule)) for piece in pieces_of(d, chance)]
+    # The verifier learns from what nothing else has seen, and needs more of it than a fiftieth.
+    further = filter(lambda d: d.held_out, map(generator.dialogue, range(by_rule, by_rule + 50 * held_out)))
+    made += [(True, piece) for d in further for piece in pieces_of(d, chance)]
+    told = [(d.held_out, piece) for d in read_dialogues(data, PEOPLE) for piece in pieces_of(d, chance)]
     chance.shuffle(told)
-    told = told[:people]
+    kept = [each for each in told if each[0]]
+    told = [*[each for each in told if not each[0]][:people], *kept]
     every = [*made, *told]
     chance.shuffle(every)
-    lines = [json.dumps({"held_out": held, "turns": piece}) for piece, held in every]
     root.mkdir(parents=True, exist_ok=True)
-    (root / "dialogues.xz").write_bytes(lzma.compress("\n".join(lines).encode()))
-    return {"by rule": len(made), "people": len(told), "held out": sum(held for _, held in every)}
+    write_dialogues(every, root / "dialogues.xz")
+    return {"by rule": len(made), "people": len(told), "held out": sum(held for held, _ in every)}
+
+
+def write_dialogues(dialogues: Iterable[tuple[bool, Turns]], path: Path) -> None:
+    """Writes (held out, turns), one a line as JSON; the file appears when it is whole."""
+    lines = [json.dumps({"held_out": held, "turns": turns}) for held, turns in dialogues]
+    part = path.with_suffix(".part")
+    part.write_bytes(lzma.compress("\n".join(lines).encode()))
+    part.rename(path)
+
+
+def dialogue_lines(path: Path) -> list[tuple[bool, list[tuple[int, str]]]]:
+    """What `write_dialogues` wrote."""
+    entries = map(json.loads, lzma.decompress(path.read_bytes()).decode().split("\n"))
+    return [(e["held_out"], [(who, text) for who, text in e["turns"]]) for e in entries]
 
 
 def load_dialogues(root: Path, *, held_out: bool) -> list[list[tuple[int, str]]]:
-    """The dialogues of ROOT that are, or are not, for judging only."""
-    lines = lzma.decompress((root / "dialogues.xz").read_bytes()).decode().split("\n")
-    entries = map(json.loads, lines)
-    return [[(who, text) for who, text in e["turns"]] for e in entries if e["held_out"] == held_out]
+    """The dialogues of ROOT that are, or are not, for judging only; as the brain answers them where it has."""
+    paths = sorted(root.glob("answered-*.xz")) or [root / "dialogues.xz"]
+    return [turns for path in paths for held, turns in dialogue_lines(path) if held == held_out]
 
 
 # ------------------------------------------------------------------------------------------------------------ the sound
@@ -319,6 +336,7 @@ def main() -> None:
     preparing.add_argument("root", type=Path)
     preparing.add_argument("--by-rule", type=int, default=60_000)
     preparing.add_argument("--people", type=int, default=20_000)
+    preparing.add_argument("--held-out", type=int, default=1500)
     saying = verbs.add_parser("say", help="one worker: ROOT -> shards")
     saying.add_argument("root", type=Path)
     saying.add_argument("out", type=Path)
@@ -330,7 +348,8 @@ def main() -> None:
     saying.add_argument("--tokenizer", type=Path, default=WEIGHTS_DIR / "brain/tokenizer.json")
     args = parser.parse_args()
     if args.verb == "prepare":
-        print(json.dumps(prepare(args.data, args.root, by_rule=args.by_rule, people=args.people)))
+        counts = prepare(args.data, args.root, by_rule=args.by_rule, people=args.people, held_out=args.held_out)
+        print(json.dumps(counts))
         return
     torch.set_num_threads(1)
     user, assistant = synthesisers(args.kind, args.root / "tts")

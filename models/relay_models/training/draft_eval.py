@@ -60,7 +60,8 @@ def evaluate(model: DraftModel, dialogues: Sequence[Heard], *, takeovers: float 
         `f1_bos`, `f1_stp`, `f1_boc` by the likeliest token; `takeover_rate`: pauses inside a turn in which the model
         begins; `begins_bounded`: share of true turn starts found within the tolerance when a probability is asked of
         `BOS` at which at most `takeovers` of the pauses are taken; `begin_threshold`: that probability; `perplexity`:
-        of the first 15 tokens of replies, speech switched off, as they are drafted.
+        of the first 15 tokens of replies, speech switched off, as they are drafted; `prefix_1`, `prefix_4`: share of
+        replies of which the first token, and the first four, are what the model would draft.
     """
     config = model.config
     scores = {special: Score() for special in JUDGED}
@@ -68,6 +69,8 @@ def evaluate(model: DraftModel, dialogues: Sequence[Heard], *, takeovers: float 
     begins: list[float] = []
     taken = 0
     nats, tokens = 0.0, 0
+    begun = {1: 0, 4: 0}
+    replies = 0
     device = next(model.parameters()).device
     for heard in dialogues:
         labels, count = heard.labels, len(heard.labels)
@@ -98,6 +101,10 @@ def evaluate(model: DraftModel, dialogues: Sequence[Heard], *, takeovers: float 
         for number in range(1, int(numbers.max()) + 1):
             frames = torch.nonzero(numbers == number)[:MAX_TOKENS, 0]
             nats, tokens = nats + float(loss[frames].sum()), tokens + len(frames)
+            same = (drafted[frames].argmax(-1) == labels[frames]).tolist()
+            replies += 1
+            for length in begun:
+                begun[length] += all(same[:length])
     threshold = bounded_threshold(pauses, takeovers)
     return {
         **{f"f1_{special.name.lower()}": score.f1 for special, score in scores.items()},
@@ -105,6 +112,7 @@ def evaluate(model: DraftModel, dialogues: Sequence[Heard], *, takeovers: float 
         "begin_threshold": threshold,
         "begins_bounded": sum(each > threshold for each in begins) / len(begins) if begins else math.nan,
         "perplexity": math.exp(nats / tokens) if tokens else math.nan,
+        **{f"prefix_{length}": count / replies if replies else math.nan for length, count in begun.items()},
     }
 
 

@@ -1,12 +1,13 @@
 """Trains the verifier on what the draft model really drafts, judged by the slow model itself.
 
-    python -m relay_models.training.verifier EARS DRAFT OUT --shards SHARDS
+    python -m relay_models.training.verifier EARS DRAFT OUT --shards SHARDS --root ROOT --gpus 4
 
 SHARDS are spoken dialogues that the draft model was not trained on (`draft_data say --held-out N`). At each reply's
 beginning the model drafts; the slow model (the brain), given the true transcript, rates the draft: how much less likely
 it finds the drafted words than its own best start, in nats a token (the *regret*). No person and no hosted judge is
-asked. What regret is too much is calibrated on true replies against replies to other questions (`rating`).
-OUT/examples.tsv lists examples with their labels, to be checked by hand.
+asked. What regret is too much is calibrated on true replies against replies to other questions (`rating`): those that
+people and rules wrote, in ROOT of `draft_data prepare`, for the brain's own (`draft_answers`) regret nothing.
+OUT/examples.tsv lists examples with their labels, to be checked by hand (`verifier_check`).
 
 Three parts by text, so that no dialogue is in two: 70 % train, 15 % calibrate and choose the threshold, 15 % judge.
 """
@@ -15,7 +16,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
+import multiprocessing
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from relay_models.decoder import load_packed_decoder
 from relay_models.decoding import GreedyTransducer
@@ -36,9 +40,9 @@ from relay_models.state import StreamState, valid_positions
 from relay_models.tokenizer import ChatTokenizer
 from relay_models.training.conversations import ASSISTANT, Kind
 from relay_models.training.draft_batches import Heard, hear
-from relay_models.training.draft_data import Spoken, Turn, read_shard
+from relay_models.training.draft_data import Spoken, Turn, Turns, dialogue_lines, read_shard
 from relay_models.training.judging import calibration_error, caught, fit_platt, roc, threshold_keeping
-from relay_models.training.rating import Example, Question, examples_of, tolerance_of
+from relay_models.training.rating import Example, Question, examples_of, likeliest, tolerance_of
 from relay_models.verifier import DraftBatch, Verifier, VerifierConfig, count_loss, focal_loss, save_verifier
 
 GOOD_KEPT = 0.96
@@ -119,11 +123,13 @@ def questions_of(
 def drafts_at(
     model: DraftModel, drafter: Drafter, dialogues: Sequence[Heard], frames: Sequence[set[int]]
 ) -> list[dict[int, Drafted]]:
-    """What the model drafts at some frames of dialogues, with the true tokens as history: by frame, a dialogue each."""
+    """What the model drafts once it has heard some frames of dialogues, with the true tokens as history.
+
+    As in training, where the frame at which a turn begins is heard, and its text follows. By frame, for each dialogue.
+    """
     device = next(model.parameters()).device
     state = model.fresh_state(len(dialogues))
     silence = model.config.token(Special.SIL)
-    drafts: list[dict[int, Drafted]] = [{} for _ in dialogues]
     longest = max(len(heard.labels) for heard in dialogues)
     rows = len(dialogues)
     speech = torch.zeros(rows, 2 * longest, model.config.speech_size, device=device)
@@ -132,12 +138,21 @@ def drafts_at(
         speech[row, : len(heard.speech)] = heard.speech.float()
         previous[row, 1 : len(heard.labels) + 1] = heard.labels
     counts = torch.tensor([len(heard.labels) for heard in dialogues], device=device)
+    places: list[tuple[int, int]] = []
+    states: list[dict[str, Tensor]] = []
     for frame in range(longest):
+        model.listen(speech[:, 2 * frame : 2 * frame + 2], previous[:, frame], state, counts > frame)
         wanted = [row for row in range(rows) if frame in frames[row]]
         if wanted:
-            for row, drafted in zip(wanted, drafter.draft(state, wanted), strict=True):
-                drafts[row][frame] = drafted
-        model.listen(speech[:, 2 * frame : 2 * frame + 2], previous[:, frame], state, counts > frame)
+            places += [(row, frame) for row in wanted]
+            states.append({name: tensor[wanted] for name, tensor in state.tensors.items()})
+    # All together: a draft takes as long for one stream as for a thousand.
+    drafts: list[dict[int, Drafted]] = [{} for _ in dialogues]
+    if places:
+        waiting = StreamState({name: torch.cat([each[name] for each in states]) for name in states[0]})
+        made = drafter.draft(waiting, range(len(places)))
+        for (row, frame), drafted in zip(places, made, strict=True):
+            drafts[row][frame] = drafted
     return drafts
 
 
@@ -259,28 +274,66 @@ def gather(
     """Drafts at the beginning of every reply of the shards, and what they answer."""
     device = next(model.parameters()).device
     drafter = Drafter(model, tokenizer)
-    for path in paths:
-        dialogues = read_shard(path)
-        for start in range(0, len(dialogues), rows):
-            part = dialogues[start : start + rows]
+    waiting: list[Spoken] = []
+    for number, path in enumerate(paths, start=1):
+        waiting += read_shard(path)
+        # Shards are put together: a batch takes as long as its longest dialogue.
+        while len(waiting) >= rows or (waiting and number == len(paths)):
+            part, waiting = waiting[:rows], waiting[rows:]
             heard, sure = hear(ears.to(device), part), confidences(ears, part)
             asked = [questions_of(h, s, tokenizer, model) for h, s in zip(heard, sure, strict=True)]
             drafts = drafts_at(model, drafter, heard, [set(questions) for questions in asked])
             for questions, made in zip(asked, drafts, strict=True):
                 yield from ((questions[frame], drafted) for frame, drafted in made.items())
-        progress(f"{path.name} read")
+            progress(f"{number} of {len(paths)} shards read")
 
 
-def write_examples(examples: Sequence[Example], tolerance: float, tokenizer: ChatTokenizer, path: Path) -> None:
-    """A table for people who check the labels."""
+def gather_part(part: int, args: argparse.Namespace) -> list[tuple[Question, Drafted]]:
+    """`gather` for the shards of one process of `args.gpus`, on a device of its own."""
+    device = torch.device("cuda", part) if torch.cuda.is_available() else torch.device("cpu")
+    torch.set_float32_matmul_precision("high")
+    tokenizer = ChatTokenizer.load(args.brain / "tokenizer.json")
+    paths = sorted(args.shards.glob("*.json"))[part :: args.gpus]
+    ears, model = load_ears(args.ears).to(device), load_draft(args.draft).to(device)
+    say = functools.partial(print, flush=True)
+    return list(gather(paths, ears, model, tokenizer, rows=args.rows, progress=say))
+
+
+def written_questions(dialogues: Sequence[Turns], tokenizer: ChatTokenizer, most: int) -> list[Question]:
+    """The replies of written dialogues, after what was written before them; at most so many."""
+    questions = []
+    for dialogue in dialogues:
+        turns = [Turn(speaker, text, 0, 0, Kind.TURN.value) for speaker, text in dialogue]
+        for number, turn in enumerate(turns):
+            if turn.speaker == ASSISTANT and number:
+                context, reply = context_of(turns, number, tokenizer), tokenizer.encode(turn.text)
+                questions.append(Question(context, reply, 0.0, part_of(turns), turns[number - 1].text))
+    return questions[:most]
+
+
+EXAMPLE_COLUMNS = ("asked", "drafted", "slow path", "true reply", "regret", "good words", "good", "by hand")
+
+
+def write_examples(
+    examples: Sequence[Example], best: Sequence[Sequence[int]], tolerance: float, tokenizer: ChatTokenizer, path: Path
+) -> None:
+    """A table for people who check the labels: they write y or n into its last column.
+
+    Args:
+        examples: What to check.
+        best: Tokens of the slow model's own best start for each.
+        tolerance: Regret that is just good enough.
+        tokenizer: Of all text.
+        path: Of the table.
+    """
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, delimiter="\t")
-        table.writerow(["asked", "drafted", "true reply", "regret", "good words", "good"])
-        for each in examples:
+        table.writerow(EXAMPLE_COLUMNS)
+        for each, own in zip(examples, best, strict=True):
             question, drafted = each.question, tokenizer.decode(each.drafted.tokens)
             good = each.good_words(tolerance)
-            shown = [question.asked, drafted, tokenizer.decode(question.reply), f"{max(each.regrets):.2f}"]
-            table.writerow([*shown, good, good == len(each.regrets)])
+            shown = [question.asked, drafted, tokenizer.decode(own), tokenizer.decode(question.reply)]
+            table.writerow([*shown, f"{max(each.regrets):.2f}", good, good == len(each.regrets), ""])
 
 
 def main() -> None:
@@ -290,7 +343,10 @@ def main() -> None:
     parser.add_argument("draft", type=Path, help="folder of the draft model")
     parser.add_argument("out", type=Path)
     parser.add_argument("--shards", type=Path, required=True, help="spoken dialogues the draft model has not seen")
+    parser.add_argument("--root", type=Path, required=True, help="that of `draft_data prepare`")
     parser.add_argument("--brain", type=Path, default=WEIGHTS_DIR / "brain")
+    parser.add_argument("--gpus", type=int, default=1, help="processes that draft, one a GPU")
+    parser.add_argument("--rows", type=int, default=256, help="dialogues at once")
     parser.add_argument(
         "--tolerance", type=float, help="regret in nats a token; default: what separates true replies from others"
     )
@@ -300,16 +356,21 @@ def main() -> None:
     recipe = Recipe(**args.recipe)
     tokenizer = ChatTokenizer.load(args.brain / "tokenizer.json")
     brain = load_packed_decoder(args.brain).to(device)
-    model = load_draft(args.draft).to(device)
-    paths = sorted(args.shards.glob("*.json"))
-    pairs = list(gather(paths, load_ears(args.ears), model, tokenizer, progress=lambda line: print(line, flush=True)))
-    questions = [question for question, _ in pairs]
-    found = tolerance_of([q for q in questions if q.part == "train"], brain, tokenizer.end)
+    if args.gpus == 1:
+        pairs = gather_part(0, args)
+    else:
+        with multiprocessing.get_context("spawn").Pool(args.gpus) as pool:
+            parts_made = pool.map(functools.partial(gather_part, args=args), range(args.gpus), chunksize=1)
+        pairs = [pair for made in parts_made for pair in made]
+    if not pairs:
+        raise SystemExit(f"{args.shards} holds no dialogues; say some with `draft_data say --held-out`")
+    written = [turns for held_out, turns in dialogue_lines(args.root / "dialogues.xz") if held_out]
+    found = tolerance_of(written_questions(written, tokenizer, 4000), brain, tokenizer.end, rows=args.rows)
     tolerance = found.nats if args.tolerance is None else args.tolerance
-    examples = examples_of(pairs, brain, tokenizer.end)
+    examples = examples_of(pairs, brain, tokenizer.end, rows=args.rows)
     parts = {name: [e for e in examples if e.question.part == name] for name in ("train", "calibrate", "judge")}
     print(f"{len(pairs)} drafts, {len(pairs) - len(examples)} of them empty; tolerance {tolerance:.2f} nats a token")
-    config = VerifierConfig(hidden_size=model.config.decoder.hidden_size)
+    config = VerifierConfig(hidden_size=pairs[0][1].hidden.shape[1])
     verifier = calibrated(fit(parts["train"], config, tolerance, recipe), parts["calibrate"], tolerance)
     scores = {name: report(verifier, part, tolerance) for name, part in parts.items()}
     args.out.mkdir(parents=True, exist_ok=True)
@@ -317,7 +378,9 @@ def main() -> None:
     facts = {"tolerance": tolerance, "calibration": asdict(found), "recipe": asdict(recipe), **scores}
     (args.out / "report.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     chosen = np.random.default_rng(0).permutation(len(parts["judge"]))[:200]
-    write_examples([parts["judge"][at] for at in chosen], tolerance, tokenizer, args.out / "examples.tsv")
+    shown = [parts["judge"][at] for at in chosen]
+    best = likeliest(brain, [each.question.context for each in shown], 10, tokenizer.end)
+    write_examples(shown, best, tolerance, tokenizer, args.out / "examples.tsv")
     print(json.dumps(facts))
 
 

@@ -25,6 +25,7 @@ from relay_models.training.rating import (
     tolerance_of,
 )
 from relay_models.training.verifier import (
+    EXAMPLE_COLUMNS,
     Recipe,
     calibrated,
     confidences,
@@ -36,7 +37,9 @@ from relay_models.training.verifier import (
     questions_of,
     report,
     write_examples,
+    written_questions,
 )
+from relay_models.training.verifier_check import agreement
 from relay_models.verifier import VerifierConfig
 from tests.models.draft.test_draft_data import TOKENIZER, dialogue
 from tests.models.draft.test_draft_training import CONFIG, EARS, fresh
@@ -160,7 +163,7 @@ def test_drafts_are_those_of_the_stream_at_that_frame() -> None:
             assert alone[frame].tokens == together[row][frame].tokens
             state = model.fresh_state(1)
             previous = [CONFIG.token(Special.SIL), *heard[row].labels.tolist()]
-            for at in range(frame):
+            for at in range(frame + 1):
                 speech = heard[row].speech[None, 2 * at : 2 * at + 2].float()
                 model.listen(speech, torch.tensor([previous[at]]), state, torch.tensor([True]))
             assert drafter.draft(state, [0])[0].tokens == alone[frame].tokens
@@ -196,14 +199,54 @@ def test_it_learns_and_is_calibrated(tmp_path: Path) -> None:
     assert scores["auc"] > 0.9
     assert scores["calibration_error"] < 0.1
     assert scores["words_right"] > 0.6
-    write_examples(rated(5, 0), 0.5, TOKENIZER, tmp_path / "examples.tsv")
-    with (tmp_path / "examples.tsv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    assert [row["good"] for row in rows] == [str(example.is_good(0.5)) for example in rated(5, 0)]
     with pytest.raises(ValueError, match="only one kind"):
         fit([e for e in rated(50, 0) if e.is_good(0.5)], config, 0.5, recipe)
     with pytest.raises(ValueError, match="say more dialogues"):
         calibrated(model, [e for e in rated(50, 0) if e.is_good(0.5)], 0.5)
+
+
+def test_labels_are_checked_by_hand(tmp_path: Path) -> None:
+    examples, path = rated(40, 0), tmp_path / "examples.tsv"
+    write_examples(examples, [TOKENIZER.encode("you are there")] * 40, 0.5, TOKENIZER, path)
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    assert [row["good"] for row in rows] == [str(example.is_good(0.5)) for example in examples]
+    assert {row["slow path"] for row in rows} == {"you are there"}
+    with pytest.raises(ValueError, match="no row is checked"):
+        agreement(path)
+    for number, row in enumerate(rows):
+        row["by hand"] = "?" if number < 10 else "y" if row["good"] == "True" else "n"
+    wrong = next(row for row in rows[10:] if row["good"] == "False")
+    wrong["by hand"] = "Y"
+
+    def save() -> None:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            table = csv.DictWriter(file, EXAMPLE_COLUMNS, delimiter="\t")
+            table.writeheader()
+            table.writerows(rows)
+
+    save()
+    bad = sum(row["good"] == "False" for row in rows[10:])
+    assert agreement(path) == {
+        "checked": 30,
+        "unsure": 10,
+        "agree": pytest.approx(29 / 30),
+        "called_good": 1.0,
+        "called_bad": pytest.approx((bad - 1) / bad),
+    }
+    rows[0]["by hand"] = "maybe"
+    save()
+    with pytest.raises(ValueError, match="line 2"):
+        agreement(path)
+
+
+def test_written_dialogues_have_questions() -> None:
+    dialogue_ = [(0, "hello"), (1, "you are there"), (0, "what time is it"), (1, "the time is noon")]
+    questions = written_questions([dialogue_, [(1, "hello there")]], TOKENIZER, 10)
+    assert [TOKENIZER.decode(each.reply) for each in questions] == ["you are there", "the time is noon"]
+    assert [each.asked for each in questions] == ["hello", "what time is it"]
+    assert TOKENIZER.decode(questions[1].context) == "helloyou are therewhat time is it"
+    assert len(written_questions([dialogue_], TOKENIZER, 1)) == 1
 
 
 def test_confidences_are_those_of_each_turn_alone_or_among_others() -> None:
@@ -223,6 +266,10 @@ def test_from_shards_to_examples(tmp_path: Path) -> None:
     assert all(0 <= asked.confidence <= 1 for asked, _ in pairs)
     assert {asked.part for asked, _ in pairs} <= {"train", "calibrate", "judge"}
     assert part_of(dialogue(1).turns) == next(iter(pairs))[0].part
+    write_shard([dialogue(3)], tmp_path, "b")
+    both = [tmp_path / "a.json", tmp_path / "b.json"]
+    counts = [len(list(gather(both, EARS, model, TOKENIZER, rows=rows))) for rows in (1, 2, 8)]
+    assert counts[0] == counts[1] == counts[2] == len(pairs) + len(list(gather(both[1:], EARS, model, TOKENIZER)))
     examples = examples_of(pairs, BRAIN, TOKENIZER.end, rows=2)
     assert len(examples) == sum(bool(drafted.tokens) for _, drafted in pairs)
     for example in examples:

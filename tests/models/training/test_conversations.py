@@ -63,12 +63,22 @@ def test_turns_keep_their_order_and_their_distance(texts: list[str], seed: int) 
             assert HABITS.broken_off[0] - 1e-3 <= share <= HABITS.broken_off[1] + 1e-3
             assert -HABITS.yield_s[1] - 1e-3 <= gap_s < 0
         else:
-            assert 0 <= gap_s <= HABITS.longest_gap_s
+            late = one.speaker == USER and gap_s > HABITS.longest_gap_s
+            assert 0 <= gap_s <= (HABITS.late_s[1] + 1e-3 if late else HABITS.longest_gap_s)
             assert one.text == one.whole_text
     for utterance in turns:
         for before, after in pairwise(utterance.phrases):
             assert HABITS.pause_s[0] - 1e-3 <= (after.first - before.last) / RATE_HZ <= HABITS.pause_s[1] + 1e-3
     assert score.samples == max(u.last for u in score.utterances) + round(0.6 * RATE_HZ)
+
+
+def test_some_replies_come_late_and_no_question_does() -> None:
+    habits = Habits(paused_share=0.0, backchannel_share=0.0, barge_in_share=0.0, late_share=1.0, late_s=(0.7, 0.9))
+    turns = [(number % 2, "yes please") for number in range(20)]
+    score = arrange(turns, say, habits, np.random.default_rng(0))
+    gaps = [(one, (other.first - one.last) / RATE_HZ) for one, other in pairwise(score.utterances)]
+    assert all(0.7 - 1e-3 <= gap <= 0.9 + 1e-3 for one, gap in gaps if one.speaker == USER)
+    assert all(gap <= habits.longest_gap_s for one, gap in gaps if one.speaker == ASSISTANT)
 
 
 @given(st.lists(TEXTS, min_size=2, max_size=8), st.integers(0, 999))
