@@ -2,148 +2,28 @@
 
 Decoding takes the encoder's frames chunk by chunk; how they are split makes no difference. What all hypotheses agree on
 is stable and never taken back; what the best one says beyond that is a guess.
+
+Many streams are decoded side by side: their hypotheses share one product of the joint network per round, and what
+follows a history is computed once for all who come to it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from relay_models.host_transducer import Floats, HostTransducer, Memory
 from relay_models.lm import Lm
-from relay_models.loading import WeightsError
-from relay_models.transducer_config import TransducerConfig
 from relay_models.words import Token
 
-Floats = NDArray[np.float32]
-Memory = tuple[NDArray[np.generic], ...]
-"""What the prediction network keeps of one history: its last tokens [context], or hidden and cell [layers, size]."""
-
-
-class HostTransducer:
-    """The prediction and joint networks of `relay_models.transducer`, in float32.
-
-    Made by `from_tensors`.
-    """
-
-    def __init__(self, config: TransducerConfig, weights: Mapping[str, Floats]) -> None:
-        self.config = config
-        self._embedding = weights["predictor.embedding.weight"]
-        self._lstm = [
-            (
-                weights[f"predictor.lstm.weight_ih_l{layer}"].T.copy(),
-                weights[f"predictor.lstm.weight_hh_l{layer}"].T.copy(),
-                weights[f"predictor.lstm.bias_ih_l{layer}"] + weights[f"predictor.lstm.bias_hh_l{layer}"],
-            )
-            for layer in range(config.layers)
-        ]
-        if not config.layers:
-            self._taps = weights["predictor.convolution.weight"][:, 0].T.copy()
-            self._tap_bias = weights["predictor.convolution.bias"]
-        self._projection = weights["predictor.projection.weight"].T.copy(), weights["predictor.projection.bias"]
-        self._hearing = weights["joint.frame_projection.weight"].T.copy(), weights["joint.frame_projection.bias"]
-        self._head = weights["joint.head.weight"].T.copy(), weights["joint.head.bias"]
-
-    @classmethod
-    def from_tensors(cls, config: TransducerConfig, tensors: Mapping[str, NDArray[np.floating]]) -> HostTransducer:
-        """From the tensors of a recogniser, named as in its `state_dict`; others are ignored.
-
-        Raises:
-            WeightsError: A tensor is missing or has another shape than the config asks for.
-        """
-        width, joint, vocabulary = config.size, config.joint, config.vocabulary
-        frame_projection = tensors.get("joint.frame_projection.weight")
-        frame_size = frame_projection.shape[-1] if frame_projection is not None and frame_projection.ndim else 0
-        shapes: dict[str, tuple[int, ...]] = {
-            "predictor.embedding.weight": (vocabulary, width),
-            "predictor.projection.weight": (joint, width),
-            "predictor.projection.bias": (joint,),
-            "joint.frame_projection.weight": (joint, frame_size),
-            "joint.frame_projection.bias": (joint,),
-            "joint.head.weight": (vocabulary, joint),
-            "joint.head.bias": (vocabulary,),
-        }
-        for layer in range(config.layers):
-            for kind in ("ih", "hh"):
-                shapes[f"predictor.lstm.weight_{kind}_l{layer}"] = (4 * width, width)
-                shapes[f"predictor.lstm.bias_{kind}_l{layer}"] = (4 * width,)
-        if not config.layers:
-            shapes["predictor.convolution.weight"] = (width, 1, config.context)
-            shapes["predictor.convolution.bias"] = (width,)
-        for name, shape in shapes.items():
-            if name not in tensors or tensors[name].shape != shape:
-                found = tensors[name].shape if name in tensors else "missing"
-                raise WeightsError(f"the transducer's tensor {name} should be {shape}, and is {found}")
-        return cls(config, {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes})
-
-    def hear(self, frames: Floats) -> Floats:
-        """Frames of the encoder [..., size] -> what the joint network adds up [..., joint]."""
-        weight, bias = self._hearing
-        heard: Floats = frames @ weight + bias
-        return heard
-
-    def start(self) -> tuple[Memory, Floats]:
-        """Memory of the empty history, and what may follow it [joint]."""
-        config, empty = self.config, self.config.blank
-        memory: Memory = (np.full(config.context, empty),)
-        if config.layers:
-            zeros = np.zeros((config.layers, config.size), np.float32)
-            memory = (zeros, zeros)
-        memories, outputs = self.advance([memory], [empty])
-        return memories[0], outputs[0]
-
-    def advance(self, memories: Sequence[Memory], tokens: Sequence[int]) -> tuple[list[Memory], Floats]:
-        """One more token for each of several histories: their new memories, and what may follow [histories, joint]."""
-        batch = [np.stack(part) for part in zip(*memories, strict=True)]
-        if self._lstm:
-            y: Floats = self._embedding[list(tokens)]
-            hidden, cell = (part.astype(np.float32) for part in batch)
-            for layer, (w_in, w_back, bias) in enumerate(self._lstm):
-                gates = y @ w_in + hidden[:, layer] @ w_back + bias
-                enter, forget, value, leave = np.split(gates, 4, axis=1)
-                kept = _sigmoid(forget) * cell[:, layer] + _sigmoid(enter) * np.tanh(value)
-                y = _sigmoid(leave) * np.tanh(kept)
-                hidden[:, layer], cell[:, layer] = y, kept
-            after: list[Memory] = list(zip(hidden, cell, strict=True))
-        else:
-            history = np.concatenate((batch[0][:, 1:], np.array(tokens)[:, None]), axis=1)
-            y = np.maximum((self._embedding[history] * self._taps).sum(axis=1) + self._tap_bias, 0)
-            after = [(row,) for row in history]
-        weight, bias = self._projection
-        return after, y @ weight + bias
-
-    def log_probabilities(self, heard: Floats, outputs: Floats) -> Floats:
-        """Of each symbol after each history at one frame: [joint] and [histories, joint] -> [histories, vocabulary]."""
-        return _log_softmax(self._combine(heard, outputs))
-
-    def internal(self, outputs: Floats) -> Floats:
-        """What the transducer expects next when it hears nothing: [histories, joint] -> [histories, without blank].
-
-        The encoder's frame is taken as zero, and blank as impossible (Variani et al. 2020, HAT, arXiv 2003.07705;
-        Meng et al. 2021, arXiv 2011.01991).
-        """
-        return _log_softmax(self._combine(self._hearing[1], outputs)[:, : self.config.blank])
-
-    def _combine(self, heard: Floats, outputs: Floats) -> Floats:
-        weight, bias = self._head
-        together: Floats = heard + outputs
-        active = np.tanh(together) if self.config.activation == "tanh" else np.maximum(together, 0)
-        logits: Floats = active @ weight + bias
-        return logits
-
-
-def _sigmoid(x: Floats) -> Floats:
-    y: Floats = 0.5 * (1 + np.tanh(0.5 * x))  # exp(-x) would overflow
-    return y
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    y: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return y
+KEPT_FUTURES = 4096
+"""What follows so many histories is kept: 14 MB with 512 pieces and a joint network of 320."""
+_SLACK = 1e-6  # candidates are looked for with a margin for rounding, and compared exactly afterwards
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,29 +40,41 @@ class BeamOutput:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Hypothesis:
-    """One guess at what was said. Its parts are never written to, so that copies may share them.
+class Future:
+    """What may follow a history. Never written to: hypotheses share it.
 
     Attributes:
-        score: Log-probability of all its alignments with what was fused in, up to a constant common to the beam.
-        tokens: What it says after the stable tokens.
         memory: Of the prediction network.
         output: Of the prediction network, [joint].
         bonus: What is fused in for each next token, [vocabulary without blank].
         lm_state: Of the language model.
+        history: All that the prediction network knows of the past, where that is a few tokens; empty otherwise.
     """
 
-    score: float
-    tokens: tuple[Token, ...]
     memory: Memory
     output: Floats
     bonus: Floats
     lm_state: int
+    history: tuple[int, ...]
 
-    @property
-    def key(self) -> tuple[int, ...]:
-        """Tells hypotheses apart: the tokens without their times."""
-        return tuple(token.number for token in self.tokens)
+
+class Hypothesis(NamedTuple):
+    """One guess at what was said.
+
+    Attributes:
+        score: Log-probability of all its alignments with what was fused in, up to a constant common to the beam.
+        tokens: What it says after the stable tokens.
+        key: The same without times: tells hypotheses apart.
+        future: What may follow.
+    """
+
+    score: float
+    tokens: tuple[Token, ...]
+    key: tuple[int, ...]
+    future: Future
+
+
+_Left = dict[tuple[int, ...], Hypothesis]
 
 
 @dataclass(slots=True)
@@ -255,13 +147,13 @@ class BeamDecoder:
         self._reward = reward
         self._gap = gap
         self._patience_frames = patience_frames
+        self._futures: dict[tuple[tuple[int, ...], int, int], Future] = {}
 
     def open(self) -> BeamState:
         """State of a stream that has not begun."""
         memory, output = self._transducer.start()
-        lm_state = self._lm.start() if self._lm else 0
-        bonus = self._bonuses(output[None], [lm_state])[0]
-        return BeamState((Hypothesis(0.0, (), memory, output, bonus, lm_state),))
+        future = self._future(memory, output, self._lm.start() if self._lm else 0)
+        return BeamState((Hypothesis(0.0, (), (), future),))
 
     def step(self, state: BeamState, frames: Floats) -> BeamOutput:
         """Some frames more.
@@ -269,119 +161,204 @@ class BeamDecoder:
         Args:
             state: Advanced in place.
             frames: [time, size] of the encoder, any number.
+
+        Raises:
+            ArithmeticError: The networks give what is no number.
         """
-        stable: list[Token] = []
-        for frame in frames:
-            # One by one, so that rounding is the same however the frames were split.
-            live = self._frame(state.hypotheses, self._transducer.hear(frame), state.position)
-            live = self._agree(live, state.position)
-            count = _common(live)
-            stable += live[0].tokens[:count]
-            top = live[0].score
-            state.hypotheses = tuple(replace(h, score=h.score - top, tokens=h.tokens[count:]) for h in live)
-            state.position += 1
-        return BeamOutput(tuple(stable), state.hypotheses[0].tokens)
+        (output,) = self.step_all([state], [frames])
+        if isinstance(output, ArithmeticError):
+            raise output
+        return output
+
+    def step_all(self, states: Sequence[BeamState], frames: Sequence[Floats]) -> list[BeamOutput | ArithmeticError]:
+        """Some frames more of several streams, as `step` of each but for rounding.
+
+        Args:
+            states: Advanced in place; all different.
+            frames: [time, size] for each state, not necessarily as many.
+
+        Returns:
+            What each gave; the error where the networks give what is no number, which ends that stream only.
+        """
+        stable: list[list[Token]] = [[] for _ in states]
+        broken: dict[int, ArithmeticError] = {}
+        for index in range(max(map(len, frames), default=0)):
+            # Frame by frame, so that rounding is the same however the frames were split.
+            rows = [row for row, own in enumerate(frames) if index < len(own) and row not in broken]
+            if not rows:
+                break
+            heard = self._transducer.hear(np.stack([frames[row][index] for row in rows]))
+            for row, live in zip(rows, self._frame([states[row] for row in rows], heard), strict=True):
+                if live:
+                    stable[row] += self._settle(states[row], live)
+                else:
+                    broken[row] = ArithmeticError("the recogniser's networks gave what is no number")
+        return [
+            broken.get(row) or BeamOutput(tuple(said), state.hypotheses[0].tokens)
+            for row, (state, said) in enumerate(zip(states, stable, strict=True))
+        ]
 
     def finish(self, state: BeamState) -> BeamOutput:
         """The utterance has ended: what the best hypothesis says is stable. Decoding may go on from there."""
         best = state.hypotheses[0]
-        state.hypotheses = (replace(best, score=0.0, tokens=()),)
+        state.hypotheses = (Hypothesis(0.0, (), (), best.future),)
         return BeamOutput(best.tokens, ())
 
-    def _frame(self, live: Sequence[Hypothesis], heard: Floats, number: int) -> list[Hypothesis]:
-        """Hypotheses after one frame, the best first."""
+    def _frame(self, states: Sequence[BeamState], heard: Floats) -> list[list[Hypothesis]]:
+        """Each stream's hypotheses after one frame [streams, joint], the best first; none where they are no numbers."""
         blank = self._transducer.config.blank
-        left: dict[tuple[int, ...], Hypothesis] = {}
-        staying = list(live)
+        lefts: list[_Left] = [{} for _ in states]
+        staying = {number: list(state.hypotheses) for number, state in enumerate(states)}
         for turn in range(self._transducer.config.max_symbols):
-            log_probabilities = self._transducer.log_probabilities(heard, np.stack([h.output for h in staying]))
-            gains = log_probabilities[:, :blank] + np.stack([h.bonus for h in staying])
-            if turn == 0:
-                staying = _merge_prefixes(staying, gains)
-            for hypothesis, gain in zip(staying, log_probabilities[:, blank].tolist(), strict=True):
-                _join(left, replace(hypothesis, score=hypothesis.score + gain))
-            scores = np.array([h.score for h in staying])[:, None] + gains.astype(np.float64)
-            chosen = self._prune(left, scores)
-            staying = self._extend(staying, chosen, scores, log_probabilities, number)
-            if not staying:
+            flat = [h.future for group in staying.values() for h in group]
+            owners = [number for number, group in staying.items() for _ in group]
+            log_probabilities = self._transducer.log_probabilities(heard[owners], np.stack([f.output for f in flat]))
+            gains = log_probabilities[:, :blank] + np.stack([f.bonus for f in flat])
+            blank_gains = log_probabilities[:, blank].tolist()
+            rows: list[Hypothesis] = []
+            floors: list[float] = []
+            for number, group in staying.items():
+                first = len(rows)
+                if turn == 0 and len(group) > 1:
+                    group = _merge_prefixes(group, gains[first : first + len(group)])
+                left = lefts[number]
+                for h, gain in zip(group, blank_gains[first : first + len(group)], strict=True):
+                    _join(left, Hypothesis(h.score + gain, h.tokens, h.key, h.future))
+                floor = self._floor(left)
+                floors += [floor - h.score for h in group]
+                rows += group
+            chosen = self._choose(lefts, owners, rows, gains, np.array(floors))
+            if not chosen:
+                staying = {}
                 break
-        for hypothesis in staying:
-            _join(left, hypothesis)
-        ranked = sorted(left.values(), key=lambda h: -h.score)[: self._beam]
+            staying = self._extend(states, owners, rows, chosen, log_probabilities)
+        for number, group in staying.items():
+            for h in group:
+                _join(lefts[number], h)
+        return [self._ranked(left) for left in lefts]
+
+    def _floor(self, left: _Left) -> float:
+        """What others must score at least to go on beside those that have left the frame."""
+        scores = sorted([h.score for h in left.values()], reverse=True)
+        floor = scores[0] - self._gap
+        return max(floor, scores[self._beam - 1]) if len(scores) >= self._beam else floor
+
+    def _ranked(self, left: _Left) -> list[Hypothesis]:
+        """What goes on to the next frame, the best first; nothing where the scores are no numbers."""
+        ranked = sorted(left.values(), key=_by_score)[: self._beam]
         return [h for h in ranked if h.score >= ranked[0].score - self._gap]
 
-    def _prune(self, left: dict[tuple[int, ...], Hypothesis], scores: NDArray[np.float64]) -> list[tuple[int, int]]:
-        """Drops from `left` what is not among the best of all; gives those of `scores` that are, as (row, token)."""
-        flat = scores.ravel()
-        count = min(self._beam, len(flat))
-        best = np.argpartition(flat, len(flat) - count)[len(flat) - count :]
-        # Those that have left come first, and win over equals.
-        ranked = sorted(
-            [(h.score, key, -1) for key, h in left.items()] + [(float(flat[i]), (), int(i)) for i in best],
-            key=lambda entry: -entry[0],
-        )
-        floor = ranked[0][0] - self._gap
-        kept = [entry for entry in ranked[: self._beam] if entry[0] >= floor]
-        keys = {key for _, key, place in kept if place < 0}
-        for key in left.keys() - keys:
-            del left[key]
-        width = scores.shape[1]
-        return [divmod(place, width) for _, _, place in kept if place >= 0]
+    def _choose(
+        self, lefts: Sequence[_Left], owners: Sequence[int], rows: Sequence[Hypothesis], gains: Floats,
+        floors: NDArray[np.float64],
+    ) -> list[tuple[int, int, float]]:  # fmt: skip
+        """Which rows go on with which token, as (row, token, score), each stream's best first.
+
+        Drops from `lefts` what is not among the best of its stream then.
+
+        Args:
+            lefts: Of each stream.
+            owners: [rows] the stream of each.
+            rows: The hypotheses that may say another token.
+            gains: [rows, tokens] what each would gain by each.
+            floors: [rows] least gain that is worth a look.
+        """
+        floors = floors - _SLACK
+        near = (gains.max(axis=1) >= floors).nonzero()[0]
+        if not len(near):
+            return []
+        part = gains[near]
+        places, tokens = (part >= floors[near, None]).nonzero()
+        found: dict[int, list[tuple[int, int, float]]] = {}
+        for row, token, gain in zip(near[places].tolist(), tokens.tolist(), part[places, tokens].tolist(), strict=True):
+            found.setdefault(owners[row], []).append((row, token, rows[row].score + gain))
+        chosen: list[tuple[int, int, float]] = []
+        for number, candidates in found.items():
+            left = lefts[number]
+            # Those that have left come first, and win over equals.
+            entries = [(h.score, key, None) for key, h in left.items()] + [(c[2], (), c) for c in candidates]
+            entries.sort(key=lambda entry: -entry[0])
+            floor = entries[0][0] - self._gap
+            kept = [entry for entry in entries[: self._beam] if entry[0] >= floor]
+            going = [candidate for _, _, candidate in kept if candidate is not None]
+            keys = {key for _, key, candidate in kept if candidate is None}
+            for key in left.keys() - keys:
+                del left[key]
+            chosen += going
+        return chosen
 
     def _extend(
-        self,
-        parents: Sequence[Hypothesis],
-        chosen: Sequence[tuple[int, int]],
-        scores: NDArray[np.float64],
-        log_probabilities: Floats,
-        number: int,
-    ) -> list[Hypothesis]:
-        """Hypotheses one token longer, for (row, token) of each."""
-        if not chosen:
-            return []
-        rows, tokens = zip(*chosen, strict=True)
-        memories, outputs = self._transducer.advance([parents[row].memory for row in rows], tokens)
-        lm_states = [0] * len(chosen)
-        if self._lm:
-            lm_states = [self._lm.advance(parents[row].lm_state, token) for row, token in chosen]
-        bonuses = self._bonuses(outputs, lm_states)
-        return [
-            Hypothesis(
-                score=float(scores[row, token]),
-                tokens=(*parents[row].tokens, Token(token, number, float(log_probabilities[row, token]))),
-                memory=memory,
-                output=output,
-                bonus=bonus,
-                lm_state=lm_state,
-            )
-            for (row, token), memory, output, bonus, lm_state in zip(
-                chosen, memories, outputs, bonuses, lm_states, strict=True
-            )
-        ]
+        self, states: Sequence[BeamState], owners: Sequence[int], rows: Sequence[Hypothesis],
+        chosen: Sequence[tuple[int, int, float]], log_probabilities: Floats,
+    ) -> dict[int, list[Hypothesis]]:  # fmt: skip
+        """Hypotheses one token longer, by stream."""
+        longer: dict[int, list[Hypothesis]] = {}
+        futures = self._follow([rows[row].future for row, _, _ in chosen], [token for _, token, _ in chosen])
+        for (row, token, score), future in zip(chosen, futures, strict=True):
+            parent, number = rows[row], owners[row]
+            said = Token(token, states[number].position, float(log_probabilities[row, token]))
+            new = Hypothesis(score, (*parent.tokens, said), (*parent.key, token), future)
+            longer.setdefault(number, []).append(new)
+        return longer
 
-    def _bonuses(self, outputs: Floats, lm_states: Sequence[int]) -> Floats:
-        """What is fused in for each next token: [histories, vocabulary without blank]."""
-        bonuses = np.full((len(outputs), self._transducer.config.blank), self._reward, np.float32)
+    def _follow(self, parents: Sequence[Future], tokens: Sequence[int]) -> list[Future]:
+        """What follows one token later."""
+        if self._transducer.config.layers:  # the whole past matters: no two histories are alike
+            memories, outputs = self._transducer.advance([parent.memory for parent in parents], tokens)
+            states = [self._lm_after(parent, token) for parent, token in zip(parents, tokens, strict=True)]
+            return [self._future(*row) for row in zip(memories, outputs, states, strict=True)]
+        found = []
+        for parent, token in zip(parents, tokens, strict=True):
+            key = (parent.history, parent.lm_state, token)
+            if (future := self._futures.get(key)) is None:
+                # One by one, so that what is kept does not depend on who asked for it beside whom.
+                (memory,), outputs = self._transducer.advance([parent.memory], [token])
+                future = self._future(memory, outputs[0], self._lm_after(parent, token))
+                if len(self._futures) >= KEPT_FUTURES:
+                    self._futures.clear()
+                self._futures[key] = future
+            found.append(future)
+        return found
+
+    def _lm_after(self, parent: Future, token: int) -> int:
+        return self._lm.advance(parent.lm_state, token) if self._lm else 0
+
+    def _future(self, memory: Memory, output: Floats, lm_state: int) -> Future:
+        bonus = np.full(self._transducer.config.blank, self._reward, np.float32)
         if self._lm and self._lm_weight:
-            bonuses += np.float32(self._lm_weight) * np.stack([self._lm.scores(state) for state in lm_states])
+            bonus += np.float32(self._lm_weight) * self._lm.scores(lm_state)
         if self._ilm_weight:
-            bonuses -= np.float32(self._ilm_weight) * self._transducer.internal(outputs)
-        return bonuses
+            bonus -= np.float32(self._ilm_weight) * self._transducer.internal(output[None])[0]
+        history = () if self._transducer.config.layers else tuple(memory[0].tolist())
+        return Future(memory, output, bonus, lm_state, history)
 
-    def _agree(self, ranked: list[Hypothesis], number: int) -> list[Hypothesis]:
-        """Drops those that have differed from the best for too long."""
-        best, others = ranked[0], ranked[1:]
-        newest = number - self._patience_frames
-        return [best, *(h for h in others if _parting_frame(best, h) > newest)]
+    def _settle(self, state: BeamState, ranked: list[Hypothesis]) -> tuple[Token, ...]:
+        """Goes on with these hypotheses, without those that have differed from the best for too long.
+
+        Returns the tokens that all who are left agree on, which they say no more.
+        """
+        best, *others = ranked
+        if others:
+            newest = state.position - self._patience_frames
+            ranked = [best, *(h for h in others if _parting_frame(best, h) > newest)]
+        count = _common([h.key for h in ranked])
+        state.hypotheses = tuple(
+            [Hypothesis(h.score - best.score, h.tokens[count:], h.key[count:], h.future) for h in ranked]
+        )
+        state.position += 1
+        return best.tokens[:count]
 
 
-def _join(hypotheses: dict[tuple[int, ...], Hypothesis], new: Hypothesis) -> None:
+def _by_score(hypothesis: Hypothesis) -> float:
+    return -hypothesis.score
+
+
+def _join(hypotheses: _Left, new: Hypothesis) -> None:
     """Adds one, merged with what says the same; the likelier one's times are kept."""
-    key = new.key
-    if (old := hypotheses.get(key)) is not None:
+    if (old := hypotheses.get(new.key)) is not None:
         better = old if old.score >= new.score else new
-        new = replace(better, score=_add(old.score, new.score))
-    hypotheses[key] = new
+        new = better._replace(score=_add(old.score, new.score))
+    hypotheses[new.key] = new
 
 
 def _merge_prefixes(hypotheses: Sequence[Hypothesis], gains: Floats) -> list[Hypothesis]:
@@ -397,22 +374,25 @@ def _merge_prefixes(hypotheses: Sequence[Hypothesis], gains: Floats) -> list[Hyp
         if key and (shorter := rows.get(key[:-1])) is not None:
             row, token = rows[key], key[-1]
             gained = found[shorter].score + float(gains[shorter, token])
-            found[row] = replace(found[row], score=_add(found[row].score, gained))
+            found[row] = found[row]._replace(score=_add(found[row].score, gained))
             gains[shorter, token] = -np.inf
     return found
 
 
 def _add(a: float, b: float) -> float:
     """log(exp(a) + exp(b))."""
-    high, low = max(a, b), min(a, b)
+    high, low = (a, b) if a >= b else (b, a)
     return high + math.log1p(math.exp(low - high))
 
 
-def _common(hypotheses: Sequence[Hypothesis]) -> int:
+def _common(keys: Sequence[tuple[int, ...]]) -> int:
     """Number of tokens at the beginning that all agree on."""
+    if len(keys) == 1:
+        return len(keys[0])
+    # Whatever all begin with, the least and the greatest begin with.
     count = 0
-    for column in zip(*(h.key for h in hypotheses), strict=False):
-        if len(set(column)) > 1:
+    for one, other in zip(min(keys), max(keys), strict=False):
+        if one != other:
             break
         count += 1
     return count
@@ -420,6 +400,6 @@ def _common(hypotheses: Sequence[Hypothesis]) -> int:
 
 def _parting_frame(one: Hypothesis, other: Hypothesis) -> float:
     """Frame of the first token in which two differ, of the earlier one; infinite when they say the same."""
-    count = _common((one, other))
+    count = _common((one.key, other.key))
     frames = [h.tokens[count].frame for h in (one, other) if len(h.tokens) > count]
     return min(frames, default=math.inf)

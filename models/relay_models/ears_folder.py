@@ -14,8 +14,8 @@ from typing import Any
 from safetensors import safe_open
 from tokenizers import Tokenizer
 
-from relay_models.beam import HostTransducer
 from relay_models.framing import lookahead_ms
+from relay_models.host_transducer import HostTransducer
 from relay_models.lm import NGramLm
 from relay_models.loading import WeightsError, read_config, tensor_places
 from relay_models.quantize import unpack_weights

@@ -77,7 +77,8 @@ class Buckets:
 
     Args:
         step: See `Bucket`.
-        blank: Inputs for so many rows of nobody, `slots` [rows] and `active` [rows] bool among them.
+        blank: Inputs for so many rows of nobody; of steps that advance state `slots` [rows] and `active` [rows] bool
+            are among them.
         sizes: Rows of the buckets.
         graph: Capture them; needs a GPU.
     """
@@ -87,7 +88,8 @@ class Buckets:
         *, graph: bool,
     ) -> None:  # fmt: skip
         pool = torch.cuda.graph_pool_handle() if graph else None
-        self._nobody = int(blank(1)["slots"][0])
+        one = blank(1)
+        self._nobody = int(one["slots"][0]) if "slots" in one else None
         # The largest first: the memory that it needs serves the smaller ones too.
         found = [Bucket(step, blank(rows), graph=graph, pool=pool) for rows in sorted(set(sizes), reverse=True)]
         self._buckets = found[::-1]
@@ -106,14 +108,15 @@ class Buckets:
         Raises:
             ValueError: There are more rows than the largest bucket has.
         """
-        count = len(inputs["slots"])
+        count = len(next(iter(inputs.values())))
         bucket = next((bucket for bucket in self._buckets if bucket.rows >= count), None)
         if bucket is None:
             raise ValueError(f"{count} rows are more than the largest bucket's {self._buckets[-1].rows}")
         for name, values in inputs.items():
             bucket.inputs[name][:count].copy_(values, non_blocking=True)
-        bucket.inputs["slots"][count:].fill_(self._nobody)
-        bucket.inputs["active"][:count].fill_(True)
-        bucket.inputs["active"][count:].fill_(False)
+        if self._nobody is not None:
+            bucket.inputs["slots"][count:].fill_(self._nobody)
+            bucket.inputs["active"][:count].fill_(True)
+            bucket.inputs["active"][count:].fill_(False)
         bucket.run()
         return tuple(output[:count] for output in bucket.outputs)

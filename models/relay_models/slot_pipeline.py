@@ -78,7 +78,7 @@ class Pipeline:
     def __init__(self, buckets: Buckets, *, depth: int = 2) -> None:
         self._buckets = buckets
         like = buckets.largest.inputs
-        self._cuda = like["slots"].is_cuda
+        self._cuda = next(iter(like.values())).is_cuda
         self._lanes = [self._lane(like) for _ in range(depth)]
         self._turn = 0
         self._coming, self._going = (torch.cuda.Stream() if self._cuda else None for _ in range(2))
@@ -103,7 +103,7 @@ class Pipeline:
             ValueError: There are more rows than the largest bucket has.
             RuntimeError: Results of a step whose buffers are needed were not asked for.
         """
-        rows = len(inputs["slots"])
+        rows = len(next(iter(inputs.values())))
         if rows > self._buckets.largest.rows:
             raise ValueError(f"{rows} rows are more than the largest bucket's {self._buckets.largest.rows}")
         lane = self._lanes[self._turn % len(self._lanes)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from relay.engine.draft import DRAFT_FRAME_SAMPLES
 from relay.engine.learned_draft import Floats, Integers, LearnedDraft
-from relay.engine.torch_steps import own_stream, static_steps
+from relay.engine.torch_steps import own_stream, powers, static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
 from relay_models.drafting import Chosen, Drafted, Drafting
@@ -96,9 +96,9 @@ class TorchDraftRunner(LearnedDraft):
 
         self._drafting = Drafting(self._config, self._tokenizer)
         slots = DraftSlots(self._stream, torch.from_numpy(self._drafting.banned), self.max_slots)
-        rows = self.max_batch
-        self._listening = static_steps(slots.listen, slots.listen_inputs, rows, name="draft model")
-        self._decoding = static_steps(slots.draft, slots.draft_inputs, rows, name="draft model")
+        sizes = powers(self.max_batch)
+        self._listening = static_steps(slots.listen, slots.listen_inputs, sizes, name="draft model")
+        self._decoding = static_steps(slots.draft, slots.draft_inputs, sizes, name="draft model")
         self._slots_of_model, self._state = slots, slots.state
 
     def _reset(self, slot: int) -> None:

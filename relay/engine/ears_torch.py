@@ -86,7 +86,7 @@ class TorchEarsRunner(LearnedEars[int]):
             from relay_models.ears_chunk import ChunkStep
         except ImportError as error:
             raise EngineUnavailable("this recogniser needs torch: pip install 'relay-dialogue[gpu]'") from error
-        from relay_models.beam import HostTransducer
+        from relay_models.host_transducer import HostTransducer
 
         device = devices.resolve(self._device)
         dtype = getattr(torch, self._dtype or ("bfloat16" if device == "cuda" else "float32"))

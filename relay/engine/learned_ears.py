@@ -20,7 +20,7 @@ from relay.audio import EARS_RATE_HZ, Int16Array, samples_in
 from relay.engine.ears import EarsInput, EarsOutput, Word
 from relay.errors import UsageError, WeightsError
 from relay_models import loading
-from relay_models.beam import BeamDecoder, BeamState, HostTransducer
+from relay_models.beam import BeamDecoder, BeamState
 from relay_models.ears_folder import EarsFolder, load_lm, open_folder
 from relay_models.framing import (
     ENDLESS,
@@ -31,6 +31,7 @@ from relay_models.framing import (
     frame_counts,
     lookahead_ms,
 )
+from relay_models.host_transducer import HostTransducer
 from relay_models.words import Word as SpelledWord
 from relay_models.words import Words
 
@@ -274,17 +275,21 @@ class LearnedEars(ABC, Generic[S]):
         except Exception as error:
             _fail(batch.utterances, error)
             return
-        for index, u in enumerate(batch.utterances):
-            if u.error is not None:  # at the chunk before, when this one was under way already
+        rows = [row for row, u in enumerate(batch.utterances) if u.error is None]  # errors: of the chunk before
+        utterances = [batch.utterances[row] for row in rows]
+        frames = [encoded.frames[row, encoded.valid[row]] for row in rows]
+        try:
+            outputs = decoding.decoder.step_all([u.beam for u in utterances], frames)
+        except Exception as error:
+            _fail(utterances, error)
+            return
+        for row, u, said in zip(rows, utterances, outputs, strict=True):
+            if isinstance(said, ArithmeticError):
+                u.error = said
                 continue
-            valid = encoded.valid[index]
+            valid = encoded.valid[row]
             if encoded.ends is not None and valid.any():
-                u.end_probability = float(encoded.ends[index, valid][-1])
-            try:
-                said = decoding.decoder.step(u.beam, encoded.frames[index, valid])
-            except Exception as error:
-                u.error = error
-                continue
+                u.end_probability = float(encoded.ends[row, valid][-1])
             u.say(u.spelled.push(said.stable), u.spelled.preview(said.unstable))
 
     def _finish(self, slot: int, u: _Utterance[S] | None, x: EarsInput) -> EarsOutput | BaseException:

@@ -196,9 +196,9 @@ class LearnedVoice(ABC, Generic[S]):
             for turn in turns:
                 turn.error = error
             return
-        for turn, row, taken in zip(turns, samples, frames, strict=True):
-            part = row[taken.skip : taken.skip + taken.keep]
-            turn.pcm = np.rint(np.clip(part, -1, 1) * 32767).astype(np.int16)
+        pcm = np.rint(np.clip(samples, -1, 1) * 32767).astype(np.int16)
+        for turn, row, taken in zip(turns, pcm, frames, strict=True):
+            turn.pcm = row[taken.skip : taken.skip + taken.keep]
 
     def _finish(self, slot: int, turn: _Turn[S]) -> VoiceOutput | BaseException:
         if turn.error is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from relay.engine.brain import READING, BrainInput, BrainOutput, FloatArray, Plan, Rows, draw
-from relay.engine.torch_steps import own_stream, static_steps
+from relay.engine.torch_steps import own_stream, powers, static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
 
@@ -71,7 +71,10 @@ class TorchBrainRunner:
         slots = DecoderSlots(model, self._cache_rows)
         self._pipelines = {
             width: static_steps(
-                slots.step, partial(slots.inputs, width=width), self.max_batch, name=f"language model, {width} wide,"
+                slots.step,
+                partial(slots.inputs, width=width),
+                powers(self.max_batch),
+                name=f"language model, {width} wide,",
             )
             for width in _WIDTHS
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,22 +34,28 @@ def powers(rows: int) -> list[int]:
 
 
 def static_steps(
-    step: Callable[..., tuple[Tensor, ...]], blank: Callable[[int], Mapping[str, Tensor]], rows: int, *, name: str
+    step: Callable[..., tuple[Tensor, ...]],
+    blank: Callable[[int], Mapping[str, Tensor]],
+    sizes: Sequence[int],
+    *,
+    name: str,
+    depth: int = 1,
 ) -> Pipeline:
-    """Steps of up to so many rows, one under way at a time; see `relay_models.slot_graph.Buckets`.
+    """Steps of batches of a few sizes; see `relay_models.slot_graph.Buckets`.
 
     Args:
         step, blank: What is stepped, on the device of the blank inputs.
-        rows: Most rows.
+        sizes: Rows of the batches; smaller ones are filled up.
         name: What messages call it.
+        depth: How many steps may be under way at a time.
     """
     from relay_models.slot_graph import Buckets
     from relay_models.slot_pipeline import Pipeline
 
-    if blank(1)["slots"].is_cuda:
+    if next(iter(blank(1).values())).is_cuda:
         try:
-            return Pipeline(Buckets(step, blank, powers(rows), graph=True), depth=1)
+            return Pipeline(Buckets(step, blank, sizes, graph=True), depth=depth)
         except RuntimeError as error:  # a driver that captures nothing
             cause = " ".join(str(error).split())[:300]
             log.warning("the %s goes without CUDA graphs and will be slower: %s", name, cause)
-    return Pipeline(Buckets(step, blank, powers(rows), graph=False), depth=1)
+    return Pipeline(Buckets(step, blank, sizes, graph=False), depth=depth)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from relay.audio import Int16Array
+from relay.audio import EARS_RATE_HZ, Int16Array, samples_in
 from relay.channel import Channel
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.engine import Steps
 from relay.errors import StageFailed
+from relay_models.framing import FRAME_MS, LEAD_IN_SAMPLES
 
 HEARD_S = 0.16
 """What was said is to be shown so soon after it came: before the next chunk of a recogniser is there."""
 FINAL_S = 0.1
 """And how soon all of a turn is to be known: nothing is heard until then."""
+BLOCK_SAMPLES = samples_in(FRAME_MS, EARS_RATE_HZ)
+"""Audio is handed on by so many samples, counted from `LEAD_IN_SAMPLES` before a turn: just when it completes a frame
+of a learned recogniser, so that nothing is known later for it. Every step less is time that the engine process has for
+others: with gateways, about a quarter of a millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ async def hear(
     turn_id: int | None = None
     cleans = False
     failure = StageFailed("ears", "")
+    taken = 0
+    held: TurnAudio | None = None  # the beginning of a block
     waiting: list[TurnAudio] = []
     while True:
         async with contextlib.AsyncExitStack() as slots:
@@ -78,9 +85,17 @@ async def hear(
                     except StopAsyncIteration:
                         return
                 waiting.extend(inbox.get_waiting())
+                if held is not None and held.turn_id == waiting[0].turn_id:
+                    # Not older for being held: nobody was kept waiting.
+                    waiting[0] = replace(waiting[0], pcm=np.concatenate((held.pcm, waiting[0].pcm)))
+                held = None
                 item, waiting = _merge(waiting)
                 if item.turn_id != turn_id:
-                    turn_id, cleans = item.turn_id, denoises()
+                    turn_id, cleans, taken = item.turn_id, denoises(), LEAD_IN_SAMPLES
+                if not item.last and not waiting and taken % BLOCK_SAMPLES + len(item.pcm) < BLOCK_SAMPLES:
+                    held = item
+                    continue
+                taken += len(item.pcm)
                 if item.turn_id != lost:
                     try:
                         pcm, due_s = item.pcm, item.came_s + (FINAL_S if item.last else HEARD_S)

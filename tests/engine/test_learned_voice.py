@@ -235,9 +235,9 @@ def test_slots_side_by_side_do_not_touch_each_other(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("rows", [16, 5])
-def test_rows_of_a_block_do_not_touch_each_other(folder: Path, rows: int) -> None:
-    """As on a GPU: the shapes of a block do not depend on who speaks in it, so not even rounding does."""
-    made = TorchVoiceRunner(folder, device="cpu", max_slots=16, block_rows=rows)
+def test_rows_of_a_batch_do_not_touch_each_other(folder: Path, rows: int) -> None:
+    """As on a GPU: the shapes of a batch do not depend on who speaks in it, so not even rounding does."""
+    made = TorchVoiceRunner(folder, device="cpu", max_slots=16, rows=rows)
     made.load()
     check_side_by_side(made, exact=True)
 

@@ -14,7 +14,8 @@ import pytest
 from relay.audio import Int16Array
 from relay.channel import Channel
 from relay.engine.ears import EarsInput, EarsOutput
-from relay.stages.hear import TurnAudio, hear
+from relay.stages.hear import BLOCK_SAMPLES, FINAL_S, HEARD_S, TurnAudio, hear
+from relay_models.framing import LEAD_IN_SAMPLES, chunk_samples
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Ears:
 
     fails_on: int | None = None
     slots: int = 0
+    steps: list[tuple[int, float]] = field(default_factory=list)
     heard: list[int] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -32,6 +34,7 @@ class Ears:
 
     async def step(self, slot: int, x: EarsInput, *, deadline_s: float = 0.0) -> EarsOutput:
         self.heard.extend(x.pcm.tolist())
+        self.steps.append((len(x.pcm), deadline_s))
         if not x.final:
             return EarsOutput("", "")
         text, self.heard = " ".join(map(str, self.heard)), []
@@ -128,3 +131,37 @@ def test_a_denoiser_that_fails_loses_the_turn_and_begins_anew() -> None:
     assert texts == {2: "20 25"}
     assert "out of breath" in failures[1]
     assert (ears.slots, denoiser.slots) == (2, 2)
+
+
+def test_audio_is_handed_on_when_it_completes_a_frame_of_the_recogniser() -> None:
+    """The end of a turn waits for nothing, and what was held is due no sooner for it."""
+    frame = BLOCK_SAMPLES // 4
+    first = -(-(BLOCK_SAMPLES - LEAD_IN_SAMPLES % BLOCK_SAMPLES) // frame)
+    counts = [frame] * (first + 5) + [2 * frame, 5 * frame, frame, 0]
+    items = [
+        TurnAudio(turn_id, np.full(count, turn_id, np.int16), float(number), last=number == len(counts) - 1)
+        for turn_id in (1, 2)
+        for number, count in enumerate(counts)
+    ]
+    ears = Ears()
+    texts, failures, _ = run(items, ears, None)
+    assert not failures
+    assert {turn_id: len(text.split()) for turn_id, text in texts.items()} == {1: sum(counts), 2: sum(counts)}
+    whole = [
+        (first * frame, first - 1 + HEARD_S),
+        (4 * frame, first + 3 + HEARD_S),
+        (8 * frame, first + 6 + HEARD_S),
+    ]
+    assert ears.steps == [*whole, (frame, len(counts) - 1 + FINAL_S)] * 2
+
+
+def test_no_chunk_of_a_learned_recogniser_comes_later_for_it() -> None:
+    """Wherever its chunks end: what completes one is handed on with it."""
+    frame = BLOCK_SAMPLES // 4
+    items = [TurnAudio(1, np.ones(frame, np.int16), float(number)) for number in range(40)]
+    ears = Ears()
+    run(items, ears, None)
+    handed_on = np.cumsum([count for count, _ in ears.steps])
+    for chunks in range(1, 9):
+        needed = chunks * chunk_samples(0) - LEAD_IN_SAMPLES
+        assert -(-needed // frame) * frame in handed_on

@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from relay_models.beam import BeamDecoder, HostTransducer
+from relay_models.beam import BeamDecoder
 from relay_models.ears import Ears, load_ears
+from relay_models.host_transducer import HostTransducer
 from relay_models.lm import Lm, NGramLm
 from relay_models.training.ears_data import RATE_HZ, Clips
 from relay_models.training.ears_eval import LEAD_S, TAIL_S, word_errors

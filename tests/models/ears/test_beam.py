@@ -12,9 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay_models.beam import BeamDecoder, BeamOutput, HostTransducer
+from relay_models import beam as beam_search
+from relay_models.beam import BeamDecoder, BeamOutput
 from relay_models.decoding import GreedyTransducer
 from relay_models.ears import Ears
+from relay_models.host_transducer import HostTransducer
 from relay_models.loading import WeightsError
 from relay_models.state import StreamState
 from relay_models.words import Token
@@ -155,6 +157,59 @@ def test_any_split_says_the_same_and_stable_stays(
         taken = min(FRAMES, taken + piece)
         assert all(token.frame >= taken - patience for token in output.unstable)
     assert not outputs[-1].unstable
+
+
+@pytest.mark.parametrize("kind", range(4))
+@settings(max_examples=25)
+@given(
+    seeds=st.lists(st.integers(0, 1000), min_size=1, max_size=7),
+    rounds=st.lists(st.lists(st.integers(0, 4), min_size=7, max_size=7), max_size=8),
+    beam=st.integers(1, 6),
+)
+def test_streams_side_by_side_say_what_each_says_alone(
+    kind: int, seeds: list[int], rounds: list[list[int]], beam: int
+) -> None:
+    """However many frames each gets in a step."""
+    decoder, alone = (decoders(beam=beam)[kind] for _ in range(2))
+    states = [decoder.open() for _ in seeds]
+    waiting = [frames(seed) for seed in seeds]
+    said: list[list[Token]] = [[] for _ in seeds]
+    for counts in [*rounds, [FRAMES] * 7]:
+        pieces = [piece[:count] for piece, count in zip(waiting, counts, strict=False)]
+        waiting = [piece[count:] for piece, count in zip(waiting, counts, strict=False)]
+        for tokens, output in zip(said, decoder.step_all(states, pieces), strict=True):
+            assert isinstance(output, BeamOutput)
+            tokens += output.stable
+    for seed, state, tokens in zip(seeds, states, said, strict=True):
+        tokens += decoder.finish(state).stable
+        want, _ = decode(alone, frames(seed))
+        assert [(t.number, t.frame) for t in tokens] == [(t.number, t.frame) for t in want]
+        assert [t.log_probability for t in tokens] == pytest.approx([t.log_probability for t in want], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", range(4))
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+@pytest.mark.filterwarnings("ignore:(invalid value|overflow) encountered")
+def test_a_stream_of_no_numbers_fails_alone(kind: int, number: float) -> None:
+    decoder = decoders(beam=4)[kind]
+    states, heard = [decoder.open() for _ in range(3)], [frames(seed) for seed in range(3)]
+    heard[1][5] = number
+    first, broken, last = decoder.step_all(states, heard)
+    assert isinstance(broken, ArithmeticError)
+    for seed, state, output in ((0, states[0], first), (2, states[2], last)):
+        assert isinstance(output, BeamOutput)
+        got = [*output.stable, *decoder.finish(state).stable]
+        assert [t.number for t in got] == [t.number for t in decode(decoder, frames(seed))[0]]
+    with pytest.raises(ArithmeticError, match="no number"):
+        decoder.step(decoder.open(), heard[1])
+
+
+def test_what_was_forgotten_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    want = [decode(decoders(beam=4)[1], frames(seed))[0] for seed in range(5)]
+    monkeypatch.setattr(beam_search, "KEPT_FUTURES", 3)
+    decoder = decoders(beam=4)[1]
+    assert [decode(decoder, frames(seed))[0] for seed in range(5)] == want
+    assert 0 < len(decoder._futures) <= 3
 
 
 def test_beams_disagree_or_the_tests_above_would_show_little() -> None:

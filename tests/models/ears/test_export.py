@@ -16,12 +16,12 @@ pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from relay_models import ears_export, loading  # noqa: E402
-from relay_models.beam import HostTransducer  # noqa: E402
 from relay_models.ears import load_ears  # noqa: E402
 from relay_models.ears_chunk import ChunkStep  # noqa: E402
 from relay_models.ears_export import pack_ears  # noqa: E402
 from relay_models.ears_folder import graph_name, load_pieces, load_transducer, open_folder  # noqa: E402
 from relay_models.framing import ENDLESS, chunk_samples  # noqa: E402
+from relay_models.host_transducer import HostTransducer  # noqa: E402
 from relay_models.loading import WeightsError, tensor_places  # noqa: E402
 from relay_models.state import StreamState  # noqa: E402
 from tests.engine.ears_models import PIECES, small_ears, write_trained  # noqa: E402

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from relay_models.beam import BeamDecoder, HostTransducer
+from relay_models.beam import BeamDecoder
+from relay_models.host_transducer import HostTransducer
 from relay_models.training.ears_data import Clips, train_pieces
 from relay_models.training.ears_tune import Result, Setting, choose, decode, grid, hear, line, tune
 from tests.models.ears.tiny import bursts, ears
