@@ -105,6 +105,7 @@ class Vocoder(nn.Module):
         self.stack = CausalStack(FEATURES, config.size, config.inner, config.kernel, config.layers)
         self.head = nn.Linear(config.size, 3 * BINS)
         self.register_buffer("envelope", envelope_of_mel(), persistent=False)
+        self._basis: tuple[Tensor, Tensor] | None = None
         with torch.no_grad():
             self.head.weight /= 10
             self.head.bias.zero_()
@@ -137,6 +138,10 @@ class Vocoder(nn.Module):
         windows = self._synthesise(features, filters, around(hops), numbers)
         parts = nn.functional.pad(windows, (0, 0, 1, 1))
         return overlapped(parts)
+
+    def keep_basis(self) -> None:
+        """Computes the Fourier basis once, for weights whose device and type are final; an export computes its own."""
+        self._basis = fourier_basis(self.envelope.to(torch.promote_types(self.head.bias.dtype, torch.float32)))
 
     def fresh_tensors(self, rows: int) -> dict[str, Tensor]:
         """State buffers for `rows` streams, all zero."""
@@ -198,7 +203,8 @@ class Vocoder(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             wide = torch.promote_types(filters.dtype, torch.float32)
             features, filters, source = features.to(wide), filters.to(wide), source.to(wide)
-            shape, cosines, sines = window(source), *fourier_basis(source)
+            shape = window(source)
+            cosines, sines = self._basis or fourier_basis(source)
             level = (features[:, :, :MEL_BINS] / MEL_SCALE - MEL_OFFSET) @ self.envelope.to(wide)
             pulse_gain, turn, noise_gain = filters.split(BINS, dim=2)
             pulse_gain = (level + pulse_gain).clamp(max=_LOUDEST).exp()

@@ -22,6 +22,7 @@ class VoiceSlots:
     """
 
     def __init__(self, voice: Voice, slots: int) -> None:
+        voice.vocoder.keep_basis()
         self._voice = voice
         self._slots = slots
         self.state = StreamState(voice.fresh_tensors(slots + 1))

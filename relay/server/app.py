@@ -28,7 +28,7 @@ from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
 from relay.recorder import SessionRecorder
 from relay.server.admission import Seats, SharedSeats, check_key, check_origin
-from relay.server.models import load, reach
+from relay.server.models import keep_for_good, load, reach
 from relay.server.static import SECURITY_HEADERS, StaticFile, load_page
 from relay.services import Services
 from relay.session import Session
@@ -255,6 +255,7 @@ async def serve(config: ServerConfig, on_ready: Callable[[str], None]) -> None:
     with contextlib.suppress(NotImplementedError):  # Windows has no signal handlers on the loop
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with RelayServer(config) as server:
+        keep_for_good()
         on_ready(server.url)
         await stop.wait()
 

@@ -21,6 +21,7 @@ from relay.engine import remote
 from relay.errors import RelayError, shown
 from relay.metrics import Metrics
 from relay.server.app import RelayServer
+from relay.server.models import keep_for_good
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ async def run(job: GatewayJob) -> None:
         listener = socket.socket(fileno=job.listener_fd)
         metrics = Metrics(shared_dir=job.metrics_dir)
         await stack.enter_async_context(RelayServer(job.config, link=link, listener=listener, metrics=metrics))
+        keep_for_good()
         link.ready()
         ends = [asyncio.create_task(stop.wait()), asyncio.create_task(link.lost.wait())]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)

@@ -34,7 +34,7 @@ from relay.processes import stop
 from relay.server.admission import SeatEngine, Seats
 from relay.server.app import tls_context, url_of
 from relay.server.gateway import GatewayJob, pack_job
-from relay.server.models import Models, load
+from relay.server.models import Models, keep_for_good, load
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ async def serve_with_gateways(
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Gateways(config, environ) as gateways:
+        keep_for_good()
         on_ready(gateways.url)
         await stop.wait()
 

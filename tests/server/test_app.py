@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import threading
@@ -23,7 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from relay.config import Limits, ServerConfig
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import ConfigError
-from relay.server.app import RelayServer
+from relay.server.app import RelayServer, serve
 from tests.server.conftest import BeepVoice, Client, EndlessBrain
 
 TONE = (8000 * np.sin(np.arange(12_000) / 9)).astype("<i2").tobytes()
@@ -305,3 +306,28 @@ def test_without_a_limit_of_load_nobody_is_refused_for_want_of_time(serving: Any
                 assert server._seats.refusal() is None
 
     asyncio.run(main())
+
+
+def test_a_server_that_is_ready_has_what_it_loaded_out_of_the_garbage_collectors_way(serving: Any) -> None:
+    frozen: list[int] = []
+
+    async def main() -> None:
+        async with serving() as stand:  # with models that cost nothing
+            ready = asyncio.Event()
+
+            def on_ready(url: str) -> None:
+                frozen.append(gc.get_freeze_count())
+                ready.set()
+
+            task = asyncio.create_task(serve(ServerConfig(port=0), on_ready))
+            await ready.wait()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert stand.server.url
+
+    before = gc.get_freeze_count()
+    try:
+        asyncio.run(main())
+        assert frozen[0] > before
+    finally:
+        gc.unfreeze()
