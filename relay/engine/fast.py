@@ -46,7 +46,7 @@ def folders(path: FastPathName, models_dir: Path | None) -> dict[str, Path]:
         except loading.WeightsError as error:
             raise WeightsError(str(error)) from error
     if missing:
-        place = "in the folder of --models-dir" if models_dir is None else f"in {models_dir}"
+        place = "in $RELAY_HOME/models" if models_dir is None else f"in {models_dir}"
         models = f"{' and '.join(missing)} model{'s' if len(missing) > 1 else ''}"
         raise WeightsError(
             f"--path {path} needs the weights of the {models}, which this version does not ship and which are not "
