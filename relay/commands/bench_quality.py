@@ -119,7 +119,7 @@ async def bench_quality(options: QualityOptions) -> int:
         measured.results,
         measured.non_speech,
         measured.hour,
-        baseline=_full_name(BASELINE),
+        baseline=catalog.own_name(catalog.EARS, BASELINE),
         device=options.device,
         chunk_ms=options.chunk_ms,
         one_core=held,
@@ -193,7 +193,7 @@ def _candidates(options: QualityOptions) -> list[Candidate]:
     """
     asked = options.ears or tuple(entry.name for entry in catalog.EARS if entry.missing is None)
     candidates = []
-    for name in dict.fromkeys(_full_name(name) for name in (*asked, BASELINE)):
+    for name in dict.fromkeys(catalog.own_name(catalog.EARS, name) for name in (*asked, BASELINE)):
         offered = sorted(catalog.lookaheads_ms(name, models_dir=options.models_dir))
         chosen: list[int | None] = [ms for ms in offered if not options.lookahead_ms or ms in options.lookahead_ms]
         if offered and not chosen:
@@ -204,14 +204,6 @@ def _candidates(options: QualityOptions) -> list[Candidate]:
             how = catalog.EarsOptions(lookahead_ms, options.device)
             candidates.append(Candidate(name, lookahead_ms, catalog.ears(name, how, models_dir=options.models_dir)))
     return candidates
-
-
-def _full_name(name: str) -> str:
-    """An engine's own name for its alias and for `auto`; anything else as it is."""
-    for entry in catalog.EARS:
-        if name in entry.aliases or (name == "auto" and entry.missing is None):
-            return entry.name
-    return name
 
 
 def _label(engine: str, lookahead_ms: int | None) -> str:

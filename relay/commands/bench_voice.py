@@ -110,7 +110,7 @@ async def bench_voice(options: VoiceQualityOptions) -> int:
         [voice_quality.summarise(name, options.device, sentences, one) for name, one in said.items()],
         real,
         crowds,
-        baseline=_full_name(BASELINE),
+        baseline=catalog.own_name(catalog.VOICES, BASELINE),
         recogniser=RECOGNISER,
         device=options.device,
         one_core=held,
@@ -157,16 +157,8 @@ def _crowd(runner: catalog.VoiceRunner, count: int) -> dict[str, Any]:
 def _voices(options: VoiceQualityOptions) -> dict[str, catalog.VoiceRunner]:
     """Every voice that was asked for and then the baseline. Raises UsageError, EngineUnavailable."""
     asked = options.voices or tuple(entry.name for entry in catalog.VOICES if entry.missing is None)
-    names = dict.fromkeys(_full_name(name) for name in (*asked, BASELINE))
+    names = dict.fromkeys(catalog.own_name(catalog.VOICES, name) for name in (*asked, BASELINE))
     return {name: catalog.voice(name, device=options.device) for name in names}
-
-
-def _full_name(name: str) -> str:
-    """An engine's own name for its alias and for `auto`; anything else as it is."""
-    for entry in catalog.VOICES:
-        if name in entry.aliases or (name == "auto" and entry.missing is None):
-            return entry.name
-    return name
 
 
 def _progress() -> Progress:

@@ -233,6 +233,14 @@ def _own_names(models_dir: Path | None) -> list[str]:
     return [model.name for model in ModelStore(models_dir).models()] if models_dir is not None else []
 
 
+def own_name(entries: Sequence[Entry[R]], name: str) -> str:
+    """An engine's own name for its alias and for `auto`; anything else as it is."""
+    for entry in entries:
+        if name in entry.aliases or (name == "auto" and entry.missing is None):
+            return entry.name
+    return name
+
+
 def _is_known(entries: Sequence[Entry[R]], name: str) -> bool:
     return name == "auto" or any(name in (entry.name, *entry.aliases) for entry in entries)
 

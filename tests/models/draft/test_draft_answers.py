@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from relay_models.decoder import Decoder, DecoderConfig
+from relay_models.decoder import Decoder
 from relay_models.training import draft_answers
 from relay_models.training.conversations import ASSISTANT, USER
 from relay_models.training.draft_answers import answer, batches_of
 from relay_models.training.draft_data import dialogue_lines, load_dialogues, write_dialogues
 from relay_models.training.rating import likeliest
-from tests.models.draft.tiny_draft import TOKENIZER
+from tests.models.draft.tiny_draft import TOKENIZER, decoder_config
 
 DIALOGUES = [
     [(USER, "hello there"), (ASSISTANT, "how are you"), (USER, "no one knows"), (ASSISTANT, "the time is noon")],
@@ -24,16 +24,7 @@ DIALOGUES = [
 
 def brain() -> Decoder:
     generator = torch.Generator().manual_seed(3)
-    model = Decoder(
-        DecoderConfig(
-            vocab_size=TOKENIZER.size,
-            hidden_size=24,
-            intermediate_size=40,
-            num_hidden_layers=2,
-            num_attention_heads=6,
-            num_key_value_heads=2,
-        )
-    ).eval()
+    model = Decoder(decoder_config(TOKENIZER.size)).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.5, generator=generator)
     return model

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from relay_models.decoder import Decoder, DecoderConfig
+from relay_models.decoder import Decoder
 from relay_models.draft import DraftModel, Special
 from relay_models.draft_stream import Drafter
 from relay_models.drafting import Drafted
@@ -43,17 +43,9 @@ from relay_models.training.verifier_check import agreement
 from relay_models.verifier import VerifierConfig
 from tests.models.draft.test_draft_data import TOKENIZER, dialogue
 from tests.models.draft.test_draft_training import CONFIG, EARS, fresh
+from tests.models.draft.tiny_draft import decoder_config
 
-BRAIN = Decoder(
-    DecoderConfig(
-        vocab_size=TOKENIZER.size,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-    )
-).eval()
+BRAIN = Decoder(decoder_config(TOKENIZER.size)).eval()
 for parameter in BRAIN.parameters():
     torch.nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(parameter.numel()))
 CONTEXTS = [[5, 9, 11, TOKENIZER.assistant], [7, TOKENIZER.assistant], [8] * 30]

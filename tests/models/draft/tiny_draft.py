@@ -16,16 +16,19 @@ SPEECH = 12
 WINDOW = 9
 
 
-def draft_config(window: int = WINDOW, speech_size: int = SPEECH) -> DraftConfig:
-    decoder = DecoderConfig(
-        vocab_size=TOKENIZER.size + RESERVED,
+def decoder_config(vocab_size: int) -> DecoderConfig:
+    return DecoderConfig(
+        vocab_size=vocab_size,
         hidden_size=24,
         intermediate_size=40,
         num_hidden_layers=2,
         num_attention_heads=6,
         num_key_value_heads=2,
     )
-    return DraftConfig(decoder, speech_size=speech_size, window=window)
+
+
+def draft_config(window: int = WINDOW, speech_size: int = SPEECH) -> DraftConfig:
+    return DraftConfig(decoder_config(TOKENIZER.size + RESERVED), speech_size=speech_size, window=window)
 
 
 def draft_model(seed: int = 0, *, window: int = WINDOW, speech_size: int = SPEECH) -> DraftModel:
