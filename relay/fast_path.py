@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from relay.audio import Int16Array
 from relay.brains import Dialogue
+from relay.config import Path_
 from relay.engine.draft import DraftInput
 from relay.handoff import Handoff
 from relay.metrics import Metrics
@@ -17,6 +19,8 @@ from relay.stages.listen import NO_AUDIO
 
 class FastPath:
     """What a session has of the draft model; without one, it does nothing.
+
+    The model hears on while the session does without it: it may be asked for the next reply.
 
     Args:
         fast: The server's fast path, if it has one.
@@ -45,16 +49,17 @@ class FastPath:
         """The reply was said to its end, or broken off."""
         self._tell(DraftInput(NO_AUDIO, ended=how))
 
-    def handoff(self, dialogue: Dialogue, confidence: float) -> Handoff | None:
-        """The brain behind a draft; None where there is no fast path.
+    def handoff(self, dialogue: Dialogue, confidence: float, path: Path_) -> Handoff | None:
+        """The brain behind a draft; None where there is no fast path, or the session does without.
 
         Args:
             dialogue: The session's side of the brain.
             confidence: How sure the recogniser is of what is answered; 0 if nobody knows.
+            path: The session's.
         """
-        if self._fast is None:
+        if self._fast is None or path == "cascade":
             return None
-        return Handoff(dialogue, self._fast, self._inbox, confidence, self._count)
+        return Handoff(dialogue, replace(self._fast, path=path), self._inbox, confidence, self._count)
 
     def _count(self, outcome: str) -> None:
         self._metrics.drafts.labels(outcome).inc()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from relay.brains import Dialogue
+from relay.config import Path_
 from relay.engine.draft import Draft
 from relay.errors import BrainUnavailable, RelayError
 from relay.events import Message, Piece, ToolOffer
@@ -26,8 +27,7 @@ from relay.stages.verify import Verdict, verify
 
 log = logging.getLogger(__name__)
 
-Path = Literal["relay", "cascade", "draft"]
-Reason = Literal["late", "failed", "doubtful", "empty"]
+Reason = Literal["late", "failed", "doubtful", "empty", "interrupted", "unasked"]
 
 DRAFT_WORDS = 7
 WHOLE_WORDS = 40
@@ -73,9 +73,11 @@ class Handoff:
         self._on_report: Callable[[dict[str, Any]], None] | None = None
         self._clock: StageClock | None = None
         self._hold_over = asyncio.Event()
-        self.path: Path = "cascade"
+        self.path: Path_ = "cascade"
         self.is_waiting = False
         """Words were committed, and the slow path has not continued them yet."""
+        self.is_trying = False
+        """A draft was asked for, and what becomes of it is not known yet."""
 
     def attach(self, on_report: Callable[[dict[str, Any]], None], clock: StageClock) -> None:
         """The reply that it makes has begun: `relay.draft` goes to `on_report` once, as soon as it is known."""
@@ -104,6 +106,7 @@ class Handoff:
                 async for piece in alone:
                     yield piece
             return
+        self.is_trying = True
         if self._fast.path == "draft":
             words = await self._alone()
             if words:
@@ -175,12 +178,8 @@ class Handoff:
     def _tell(self, tried: _Tried) -> None:
         self._count(tried.reason or "committed")
         shown = tried.words or tried.drafted
-        self._report = {
-            "prefix": " ".join(shown) if shown else None,
-            "probability": tried.probability,
-            "committed": tried.reason is None,
-            "reason": tried.reason,
-        }
+        self.is_trying = False
+        self._report = report(" ".join(shown) or None, tried.probability, tried.reason)
         if self._on_report is not None:
             self._on_report(self._report)
 
@@ -227,6 +226,11 @@ class Handoff:
         finally:
             await _end(over)
             await _end(first)
+
+
+def report(prefix: str | None = None, probability: float | None = None, reason: Reason | None = None) -> dict[str, Any]:
+    """The fields of the `relay.draft` event: without a reason why not, the prefix was committed."""
+    return {"prefix": prefix, "probability": probability, "committed": reason is None, "reason": reason}
 
 
 def continuation(text: str) -> str:

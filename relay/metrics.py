@@ -43,11 +43,11 @@ class StageClock:
         self.stages_ms[stage] = (now_s - self._last_s) * 1000.0
         self._last_s = now_s
 
-    def report(self, *, path: str) -> dict[str, object]:
-        """The fields of the `relay.metrics` event."""
+    def report(self, *, path: str, heard: bool = True) -> dict[str, object]:
+        """The fields of the `relay.metrics` event; a reply of which nothing is heard has stages, and no onset."""
         return {
             "path": path,
-            "onset_ms": round(sum(self.stages_ms.values()), 3),
+            "onset_ms": round(sum(self.stages_ms.values()), 3) if heard else None,
             "speech_end_ms": self.speech_end_ms,
             "decided_ms": self.decided_ms,
             "stages_ms": {stage: round(ms, 3) for stage, ms in self.stages_ms.items()},

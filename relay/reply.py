@@ -7,14 +7,14 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from relay.audio import RATE_HZ, VOICE_RATE_HZ, Format, Int16Array, Resampler, encode_bytes, samples_in
 from relay.channel import Channel
 from relay.engine.voice import VoiceOutput
 from relay.errors import RelayError, StageFailed
 from relay.events import CallDelta, Piece, ReplyEnd
-from relay.handoff import Handoff
+from relay.handoff import Handoff, Reason, report
 from relay.heard import Ledger
 from relay.metrics import StageClock
 from relay.stages.hold import Hold
@@ -83,6 +83,7 @@ class Reply:
         self._on_audio = on_audio
         self._on_words = on_words
         self._handoff: Handoff | None = None
+        self._told_draft = False
         self._sent_wire_samples = 0
         self._first_sent_s: float | None = None
         self._ducked_at_s: float | None = None
@@ -112,7 +113,7 @@ class Reply:
         """
         self._handoff = handoff
         if handoff is not None:
-            handoff.attach(self.response.draft, self.clock)
+            handoff.attach(self._tell_draft, self.clock)
         try:
             try:
                 self._end = await self._say(pieces, voice)
@@ -216,8 +217,23 @@ class Reply:
         if self._first_sent_s is None:
             self._first_sent_s = asyncio.get_running_loop().time()
             self.clock.lap("voice_first")
-            path = "cascade" if self._handoff is None else self._handoff.path
-            self.response.metrics(self.clock.report(path=path))
+            self.response.metrics(self.clock.report(path=self._path))
+
+    @property
+    def _path(self) -> str:
+        return "cascade" if self._handoff is None else self._handoff.path
+
+    def _tell_draft(self, values: dict[str, Any]) -> None:
+        self._told_draft = True
+        self.response.draft(values)
+
+    def _tell_rest(self, reason: Reason) -> None:
+        """What is told of every response, as far as nothing has told it; `reason`: why a draft came to nothing."""
+        if self.response.path != "cascade" and not self._told_draft:
+            is_trying = self._handoff is not None and self._handoff.is_trying
+            self._tell_draft(report(reason=reason if is_trying else "unasked"))
+        if self._first_sent_s is None:
+            self.response.metrics(self.clock.report(path=self._path, heard=False))
 
     def _ahead_s(self) -> float | None:
         """How much of what was sent cannot have been played yet; None before the first."""
@@ -230,6 +246,8 @@ class Reply:
 
     def _finish(self, error: BaseException | None) -> None:
         self.error = error
+        if not self.response.done:
+            self._tell_rest("failed")
         if error is not None:
             self.response.finish("failed", error=error, usage=self.usage)
         elif self._end.reason == "length":
@@ -256,6 +274,8 @@ class Reply:
     def stop(self, *, barge_in: bool) -> None:
         """Ends the reply now; nothing of it is sent any more. Harmless when it has ended."""
         reason: Literal["turn_detected", "client_cancelled"] = "turn_detected" if barge_in else "client_cancelled"
+        if not self.response.done:
+            self._tell_rest("interrupted")
         self.response.finish("cancelled", reason, usage=self.usage)
         self._stopped = True
         if self.task is not None:

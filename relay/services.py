@@ -7,7 +7,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from relay.audio import Format, Int16Array
 from relay.brains import Brain
-from relay.config import Limits
+from relay.config import Limits, Path_
 from relay.engine.draft import DraftEngine, Verifier
 from relay.engine.ears import EarsInput, EarsOutput
 from relay.engine.engine import Steps
@@ -24,12 +24,17 @@ class Fast:
     Attributes:
         engine: The draft model.
         verifier: Judges its drafts.
-        path: `relay` hands off to the brain, `draft` lets the draft model answer alone.
+        path: `relay` hands off to the brain, `draft` lets the draft model answer alone. A session may ask for another.
     """
 
     engine: DraftEngine
     verifier: Verifier
     path: Literal["relay", "draft"] = "relay"
+
+    @property
+    def paths(self) -> tuple[Path_, ...]:
+        """What a session may ask for, the server's own first: without a verifier nothing can be handed off."""
+        return ("relay", "cascade", "draft") if self.path == "relay" else ("draft", "cascade")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,11 @@ class Services:
     denoiser: Steps[EarsInput, Int16Array] | None = None
     speculate: bool = True
     fast: Fast | None = None
+
+    @property
+    def paths(self) -> tuple[Path_, ...]:
+        """How replies can be made here, the server's own way first."""
+        return ("cascade",) if self.fast is None else self.fast.paths
 
 
 class Transport(Protocol):

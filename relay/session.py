@@ -241,7 +241,8 @@ class Session:
                 case PrepareReply(turn_id=turn_id, text=text):
                     basis = self._protocol.basis_after(text)
                     confidence = self._user.confidence_of(turn_id)
-                    self._prepared = self._fast.handoff(self._dialogue, confidence) if basis.speaks else None
+                    handoff = self._fast.handoff(self._dialogue, confidence, basis.path)
+                    self._prepared = handoff if basis.speaks else None
                     self._speculation = Speculation(
                         basis,
                         self._prepared or self._dialogue,
@@ -326,7 +327,9 @@ class Session:
             after = tuple(self._in_dialogue)
             answers_speech = user_turn is not None and (params is None or (params.instructions or params.input) is None)
             heard = user_turn.partial if user_turn is not None and answers_speech else None
-            handoff = None if heard is None else self._fast.handoff(self._dialogue, confidence_of(heard))
+            handoff = None
+            if heard is not None:
+                handoff = self._fast.handoff(self._dialogue, confidence_of(heard), reply.response.path)
             reply.task = self._spawn_in_dialogue(self._run_reply(reply, after, failure, handoff, nudge=nudge))
 
     async def _run_reply(

@@ -19,6 +19,7 @@ from relay.events import Message
 from relay.metrics import Metrics
 from relay.services import Services
 from relay.session import Session
+from relay.wire.config import SessionConfig
 from relay.wire.realtime import RealtimeProtocol
 from tests.fakes import FakeBrain, FakeEars, FakeVoice, MemoryTransport
 from tests.virtual_time import run
@@ -84,7 +85,7 @@ class Stand:
         transport = MemoryTransport(self.read_delay_s)
         models = (cast(Any, self.ears), cast(Any, self.voice), cast(Any, self.brain))
         services = Services(*models, Metrics(), self.limits, self.denoiser, self.speculate, self.fast)
-        running = Session(transport, RealtimeProtocol(), services)
+        running = Session(transport, RealtimeProtocol(config=SessionConfig(paths=services.paths)), services)
         task = asyncio.create_task(running.run())
         caller = Caller(transport, running, services)
         greeting = asyncio.create_task(transport.wait_for("session.created"))

@@ -52,6 +52,10 @@ def drafts(caller: Caller) -> list[dict[str, Any]]:
     return [event["draft"] for event in caller.transport.events("relay.draft")]
 
 
+def no_draft(reason: str) -> dict[str, Any]:
+    return {"prefix": None, "probability": None, "committed": False, "reason": reason}
+
+
 def paths(caller: Caller) -> list[str]:
     return [event["metrics"]["path"] for event in caller.transport.events("relay.metrics")]
 
@@ -140,7 +144,133 @@ def test_typed_questions_and_text_replies_are_the_brains_alone() -> None:
             caller.transport.push(type="session.update", session={"type": "realtime", "output_modalities": ["text"]})
             await caller.say_one_turn()
             assert (await caller.done(2))["status"] == "completed"
-            assert (drafter.asked, drafts(caller), paths(caller)) == ([], [], ["cascade"])
+            assert (drafter.asked, drafts(caller), paths(caller)) == ([], [no_draft("unasked")] * 2, ["cascade"] * 2)
+            onsets = [event["metrics"]["onset_ms"] for event in caller.transport.events("relay.metrics")]
+            assert onsets[0] > 0
+            assert onsets[1] is None, "nothing of it was heard"
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("reason", "drafted", "judged", "brain"),
+    [
+        ("late", (60.0, "Never"), Judgement(0.9, 7), [0.1, "Noon."]),
+        ("empty", (0.0, ""), Judgement(0.9, 7), [0.1, "Noon."]),
+        ("failed", (0.0, None), Judgement(0.9, 7), [0.1, "Noon."]),
+        ("failed", (0.0, RuntimeError("odd")), Judgement(0.9, 7), [0.1, "Noon."]),
+        ("failed", (0.0, "Well you see"), RuntimeError("odd"), [0.1, "Noon."]),
+        ("doubtful", (0.0, "Well you see"), Judgement(0.1, 0), [0.1, "Noon."]),
+        ("late", (60.0, "Never"), Judgement(0.9, 7), [0.1, BrainUnavailable("gone")]),
+        ("interrupted", (60.0, "Never"), Judgement(0.9, 7), [60.0]),
+    ],
+)
+@pytest.mark.parametrize("speculate", [True, False])
+def test_every_reply_tells_once_what_became_of_its_draft(
+    reason: str, drafted: Any, judged: Any, brain: list[Any], speculate: bool
+) -> None:
+    async def main() -> None:
+        drafter, verifier = ScriptedDrafter([drafted]), ScriptedVerifier([(0.0, judged)])
+        on = stand(FakeBrain([list(brain)] * 4), drafter, verifier, texts=["well", "stop"], speculate=speculate)
+        async with on.call(relay=RELAY) as caller:
+            await caller.say_one_turn()
+            if reason == "interrupted":
+                caller.transport.push(type="response.cancel")
+            done = await caller.done()
+            assert [e["response_id"] for e in caller.transport.events("relay.draft")] == [done["id"]]
+            assert [e["response_id"] for e in caller.transport.events("relay.metrics")] == [done["id"]]
+            (report,), (metrics,) = drafts(caller), caller.transport.events("relay.metrics")
+            assert (report["committed"], report["reason"]) == (False, reason)
+            assert report["prefix"] == ("Well you see" if drafted[1] == "Well you see" else None)
+            assert report["probability"] == (0.1 if reason == "doubtful" else None)
+            assert metrics["metrics"]["path"] == "cascade"
+            assert (metrics["metrics"]["onset_ms"] is None) == (reason == "interrupted")
+
+    run(main())
+
+
+def test_what_is_committed_and_stopped_before_its_first_sound_is_told_as_it_was() -> None:
+    async def main() -> None:
+        drafter = ScriptedDrafter([(0.0, "Well you see")])
+        on = stand(FakeBrain([[60.0]] * 4), drafter, voice=WordwiseVoice(5.0), speculate=False)
+        async with on.call(relay=RELAY) as caller:
+            await caller.say_one_turn()
+            await caller.transport.wait_for("relay.draft")
+            caller.transport.push(type="response.cancel")
+            assert (await caller.done())["status"] == "cancelled"
+            assert [(each["committed"], each["prefix"]) for each in drafts(caller)] == [(True, "Well you see")]
+            (metrics,) = caller.transport.events("relay.metrics")
+            assert (metrics["metrics"]["path"], metrics["metrics"]["onset_ms"]) == ("relay", None)
+
+    run(main())
+
+
+def test_deaf_ears_and_replies_beside_the_conversation_have_no_draft_and_say_so() -> None:
+    async def main() -> None:
+        on = stand(FakeBrain([["Noon."]] * 4), texts=[RuntimeError("deaf"), "hello"])
+        async with on.call(relay=RELAY) as caller:
+            await caller.say_one_turn()
+            assert (await caller.done(1))["status"] == "failed"
+            caller.transport.push(type="response.create", response={"conversation": "none"})
+            assert (await caller.done(2))["status"] == "completed"
+            assert drafts(caller) == [no_draft("unasked")] * 2
+            assert paths(caller) == ["cascade"] * 2
+
+    run(main())
+
+
+@pytest.mark.parametrize("speculate", [True, False])
+def test_a_session_chooses_among_the_paths_that_the_server_has(speculate: bool) -> None:
+    async def main() -> None:
+        brain = FakeBrain([[0.5, "Noon."]] * 12)
+        on = stand(
+            brain, ScriptedDrafter([(0.01, "Well you see")]), speculate=speculate, texts=["what is the time"] * 9
+        )
+        async with on.call(relay=RELAY | {"path": "cascade"}) as caller:
+            wanted = [("cascade", "Noon."), ("draft", "Well you see"), (None, "Well you see Noon.")]
+            for count, (path, text) in enumerate(wanted, 1):
+                caller.transport.push(type="session.update", session={"relay": {"path": path}})
+                shown = (await caller.transport.wait_for("session.updated", 1 + count))["session"]["relay"]
+                assert (shown["path"], shown["paths"]) == (path, ["relay", "cascade", "draft"])
+                await caller.say_one_turn()
+                assert said(await caller.done(count)) == text
+                await caller.speak(room_noise(2.0))  # it is heard to its end
+            assert paths(caller) == ["cascade", "draft", "relay"]
+            assert [each["committed"] for each in drafts(caller)] == [True, True], (
+                "on the cascade there is none to tell of"
+            )
+
+    run(main())
+
+
+def test_a_reply_prepared_on_another_path_is_not_given() -> None:
+    async def main() -> None:
+        brain = FakeBrain([[0.05, "Noon."]] * 4)
+        on = stand(brain, ScriptedDrafter([(0.01, "Well you see")]))
+        async with on.call(relay=RELAY) as caller:
+            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(0.4))
+            assert on.brain.asked, "a reply is being prepared"
+            caller.transport.push(type="session.update", session={"relay": {"path": "cascade"}})
+            await caller.speak(room_noise(0.5))
+            assert said(await caller.done()) == "Noon."
+            assert caller.services.metrics.speculations.labels("stale")._value.get() == 1
+            assert (drafts(caller), paths(caller)) == ([], ["cascade"])
+
+    run(main())
+
+
+def test_a_path_without_models_is_refused_and_nothing_changes() -> None:
+    async def main() -> None:
+        on = stand(FakeBrain([["Noon."]]), path="draft")
+        async with on.call(relay=RELAY) as caller:
+            caller.transport.push(type="session.update", session={"instructions": "Hm.", "relay": {"path": "relay"}})
+            error = (await caller.transport.wait_for("error"))["error"]
+            assert (error["code"], error["param"]) == ("unsupported_value", "session.relay.path")
+            assert "'draft' or 'cascade'" in error["message"]
+            assert caller.session._protocol.config.instructions != "Hm."
+            await caller.say_one_turn()
+            await caller.done()
+            assert paths(caller) == ["draft"]
 
     run(main())
 
@@ -232,17 +362,19 @@ def test_whatever_happens_every_reply_ends_once_and_the_events_tell_the_truth(
             check_calls(caller)
             check_silence_after_interruption(caller)
             told = {event["response_id"]: event["draft"] for event in caller.transport.events("relay.draft")}
-            assert len(told) == len(caller.transport.events("relay.draft")), "one report a response"
+            assert sorted(created) == sorted(e["response_id"] for e in caller.transport.events("relay.draft"))
+            assert sorted(created) == sorted(e["response_id"] for e in caller.transport.events("relay.metrics"))
+            sounded = {event["response_id"] for event in caller.transport.events("response.output_audio.delta")}
             for event in caller.transport.events("relay.metrics"):
-                report = told.get(event["response_id"])
-                committed = report is not None and report["committed"]
+                committed = told[event["response_id"]]["committed"]
                 assert event["metrics"]["path"] == (path if committed else "cascade")
+                assert (event["metrics"]["onset_ms"] is not None) == (event["response_id"] in sounded)
             for response_id, report in told.items():
                 message = next((i for i in done[response_id]["output"] if i["type"] == "message"), None)
-                if message is None or done[response_id]["status"] == "cancelled":
+                assert (report["reason"] is None) == report["committed"]
+                if message is None or done[response_id]["status"] == "cancelled" or not report["committed"]:
                     continue
-                transcript = message["content"][0]["transcript"]
-                assert transcript.startswith(report["prefix"] or "") or not report["committed"]
+                assert message["content"][0]["transcript"].startswith(report["prefix"])
         assert drafter.open_slots == 0
 
     run(main())

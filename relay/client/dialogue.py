@@ -45,7 +45,7 @@ class Reply:
         status: `in_progress`, then how it ended.
         failure: Why, when it failed.
         metrics: Fields of `relay.metrics`.
-        draft: Fields of `relay.draft`, where a fast path was tried.
+        draft: Fields of `relay.draft`, where the session has a fast path.
     """
 
     response_id: str

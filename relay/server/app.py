@@ -243,7 +243,7 @@ class _Socket:
 def session_defaults(services: Services) -> SessionConfig:
     """What a session is before its client asks for anything: turns end by their words where a model can tell."""
     kind: Literal["server_vad", "semantic_vad"] = "semantic_vad" if services.brain.knows_ends else "server_vad"
-    return SessionConfig(turn_detection=TurnDetection(type=kind))
+    return SessionConfig(turn_detection=TurnDetection(type=kind), paths=services.paths)
 
 
 async def serve(config: ServerConfig, on_ready: Callable[[str], None]) -> None:

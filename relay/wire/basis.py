@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from relay.config import Path_
 from relay.events import Message, ToolOffer
 from relay.phrase import same_words
 from relay.wire.commands import ResponseParams
@@ -22,6 +23,7 @@ class Basis:
         tools: What the language model may call.
         speaks: Whether it is spoken; else it is written.
         speed: Speaking rate.
+        path: Which models make it.
     """
 
     messages: tuple[Message, ...]
@@ -29,6 +31,7 @@ class Basis:
     tools: ToolOffer | None
     speaks: bool
     speed: float
+    path: Path_
 
     def is_same(self, other: Basis) -> bool:
         """Whether a reply to the one answers the other: only the last message may differ, in case and punctuation."""
@@ -39,8 +42,8 @@ class Basis:
             before == other_before
             and (last.role, last.calls, last.call_id) == (other_last.role, other_last.calls, other_last.call_id)
             and same_words(last.text, other_last.text)
-            and (self.max_tokens, self.tools, self.speaks, self.speed)
-            == (other.max_tokens, other.tools, other.speaks, other.speed)
+            and (self.max_tokens, self.tools, self.speaks, self.speed, self.path)
+            == (other.max_tokens, other.tools, other.speaks, other.speed, other.path)
         )
 
 
@@ -63,13 +66,14 @@ def resolved(params: ResponseParams, config: SessionConfig) -> ResponseParams:
     )
 
 
-def basis_of(params: ResponseParams, context: Sequence[Message], *, speed: float) -> Basis:
+def basis_of(params: ResponseParams, context: Sequence[Message], *, speed: float, path: Path_) -> Basis:
     """What a response is made from.
 
     Args:
         params: Its parameters, resolved.
         context: What it answers.
         speed: Speaking rate.
+        path: Which models make it.
     """
     system = [Message("system", params.instructions)] if params.instructions else []
     limit = params.max_output_tokens
@@ -79,4 +83,5 @@ def basis_of(params: ResponseParams, context: Sequence[Message], *, speed: float
         tools=offer(params.tools or (), params.tool_choice or "auto", params.parallel_tool_calls),
         speaks="audio" in (params.output_modalities or ()),
         speed=speed,
+        path=path,
     )

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from relay.audio import RATE_HZ, Format
+from relay.config import Path_
 from relay.errors import BadEvent
 from relay.wire.tools import check_choice, check_tools
 from relay.wire.types import (
@@ -24,6 +25,7 @@ from relay.wire.types import (
     Modality,
     Prompt,
     Reasoning,
+    RelaySettings,
     RetentionRatio,
     ServerVad,
     SessionAudio,
@@ -105,6 +107,7 @@ class RelayOptions:
         metrics: Send `relay.metrics`.
         draft: Send `relay.draft`.
         duck: The client falls silent on `relay.duck`, and plays on when told.
+        path: How its replies are made; None: as the server makes them by itself.
     """
 
     playback: bool = False
@@ -113,6 +116,7 @@ class RelayOptions:
     metrics: bool = True
     draft: bool = True
     duck: bool = False
+    path: Path_ | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,8 @@ class SessionConfig:
     """Everything a client can set for its session. `turn_detection` None means that the client commits by hand.
 
     A session of type `transcription` gives transcripts and no responses. `model`, `voice`, `reasoning` and `tracing`
-    are kept and shown, and change nothing.
+    are kept and shown, and change nothing. `paths` is the server's alone: the paths that it has models for, its own
+    first.
     """
 
     type: Literal["realtime", "transcription"] = "realtime"
@@ -143,6 +148,12 @@ class SessionConfig:
     truncation: str | RetentionRatio = "auto"
     include: tuple[str, ...] | None = None
     relay: RelayOptions | None = None
+    paths: tuple[Path_, ...] = ("cascade",)
+
+    @property
+    def path(self) -> Path_:
+        """How replies are made: as the client asked, else as the server does by itself."""
+        return (self.relay and self.relay.path) or self.paths[0]
 
 
 def updated(config: SessionConfig, defaults: SessionConfig, fields: SessionFields) -> SessionConfig:
@@ -177,7 +188,7 @@ def updated(config: SessionConfig, defaults: SessionConfig, fields: SessionField
     if fields.max_output_tokens is not UNSET:
         changes["max_output_tokens"] = parse_max_output_tokens(fields.max_output_tokens)
     if fields.relay is not UNSET:
-        changes["relay"] = None if fields.relay is None else _overlay(config.relay or RelayOptions(), fields.relay)
+        changes["relay"] = None if fields.relay is None else _relay_options(config, fields.relay)
     if fields.audio is not UNSET:
         if fields.audio.input is not UNSET:
             changes |= _input_changes(config, defaults, fields.audio.input)
@@ -210,6 +221,19 @@ def _echoed_changes(defaults: SessionConfig, fields: SessionFields) -> dict[str,
         elif value is not UNSET:
             changes[name] = tuple(value) if isinstance(value, list) else value
     return changes
+
+
+def _relay_options(config: SessionConfig, wire: RelaySettings) -> RelayOptions:
+    """Raises BadEvent for a path that the server has no models for."""
+    if isinstance(wire.path, str) and wire.path not in config.paths:
+        offered = " or ".join(f"'{path}'" for path in config.paths)
+        raise BadEvent(
+            f"This server has no models for the path '{wire.path}': ask for {offered}, or start it with "
+            f"--path {wire.path}",
+            code="unsupported_value",
+            param="session.relay.path",
+        )
+    return _overlay(config.relay or RelayOptions(), msgspec.structs.replace(wire, paths=UNSET))
 
 
 def _input_changes(config: SessionConfig, defaults: SessionConfig, wire: AudioInput) -> dict[str, Any]:

@@ -322,7 +322,7 @@ class RealtimeProtocol(InputNotices):
         """What a response would be made from if it began now and the user had said `text` before; begins none."""
         config = self._config
         context = truncated([*self.conversation.messages(), Message("user", text)], config.truncation)
-        return basis_of(resolved(ResponseParams(), config), context, speed=config.speed)
+        return basis_of(resolved(ResponseParams(), config), context, speed=config.speed, path=config.path)
 
     def item_truncated(self, item_id: str, audio_end_ms: int, heard_text: str) -> None:
         """Cuts an assistant's item to what was heard and tells the client. Nothing if it deleted the item meanwhile."""

@@ -47,6 +47,7 @@ class Response:
         output_modalities: `("audio",)` or `("text",)`.
         output_format: Format of the bytes that `audio` takes.
         speed: Speaking rate.
+        path: Which models are to make it.
         index: Number of the response in binary frames.
         done: Whether it has ended.
     """
@@ -68,6 +69,7 @@ class Response:
         self.output_modalities: tuple[Modality, ...] = params.output_modalities or config.output_modalities
         self.output_format: Format = params.output_format or config.output_format
         self.speed = config.speed
+        self.path = config.path
         self.index = index
         self.done = False
         self._outbox = outbox
@@ -106,7 +108,7 @@ class Response:
 
     def basis(self) -> Basis:
         """What it is made from, as things are now."""
-        return basis_of(self.params, self.context(), speed=self.speed)
+        return basis_of(self.params, self.context(), speed=self.speed, path=self.path)
 
     def context(self) -> list[Message]:
         """What it answers: the conversation as it is now, or the input that the client gave in its place."""

@@ -34,7 +34,9 @@ _T = TypeVar("_T")
 
 def to_wire(config: SessionConfig, session_id: str) -> SessionFields:
     """The session object as clients see it; `relay` only for a client that asked."""
-    relay = UNSET if config.relay is None else RelaySettings(**dataclasses.asdict(config.relay))
+    relay: RelaySettings | UnsetType = UNSET
+    if config.relay is not None:
+        relay = RelaySettings(**dataclasses.asdict(config.relay), paths=list(config.paths))
     include = None if config.include is None else list(config.include)
     heard = AudioInput(
         format=_WIRE_OF[config.input_format],

@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from relay.config import Path_
+
 MAX_ID_CHARS = 128
 MAX_TEXT_CHARS = 65_536
 MAX_NAME_CHARS = 512
@@ -265,7 +267,10 @@ class RetentionRatio(Shape, frozen=True):
 
 
 class RelaySettings(Shape, frozen=True):
-    """`session.relay`: which extra events this client wants, whether it sends `relay.playback` and ducks."""
+    """`session.relay`: which extra events this client wants, whether it sends `relay.playback` and ducks, its path.
+
+    `paths`, those that the server has models for, its own first, is the server's to tell; a client's is not read.
+    """
 
     playback: bool | UnsetType = UNSET
     partials: bool | UnsetType = UNSET
@@ -273,6 +278,8 @@ class RelaySettings(Shape, frozen=True):
     metrics: bool | UnsetType = UNSET
     draft: bool | UnsetType = UNSET
     duck: bool | UnsetType = UNSET
+    path: Path_ | UnsetType | None = UNSET
+    paths: list[Path_] | UnsetType = UNSET
 
 
 Tool: TypeAlias = FunctionTool | McpTool

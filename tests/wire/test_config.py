@@ -5,6 +5,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.errors import BadEvent
 from relay.wire.config import (
@@ -18,7 +20,7 @@ from relay.wire.config import (
     updated,
 )
 from relay.wire.session_object import to_wire
-from relay.wire.types import SessionFields
+from relay.wire.types import RelaySettings, SessionFields
 
 FAR_FIELD = NoiseReduction("far_field")
 DEFAULTS = SessionConfig(instructions="Be kind.", voice="house")
@@ -51,6 +53,7 @@ def test_what_is_absent_stays() -> None:
             NoiseReduction("far_field"),
         ),
         ({"relay": {"words": False}}, "relay", RelayOptions(words=False)),
+        ({"relay": {"path": "cascade"}}, "relay", RelayOptions(path="cascade")),
         ({"audio": {"input": {"turn_detection": {"type": "server_vad"}}}}, "turn_detection", TurnDetection()),
     ],
 )
@@ -176,11 +179,41 @@ def test_what_is_shown_is_an_update_that_changes_nothing() -> None:
         "max_output_tokens": 12,
         "tracing": {"workflow_name": "w"},
         "include": ["item.input_audio_transcription.logprobs"],
-        "relay": {"playback": True},
+        "relay": {"playback": True, "path": "cascade"},
     }
     config = update(DEFAULTS, fields)
     shown = msgspec.json.decode(msgspec.json.encode(to_wire(config, "sess_1")), type=SessionFields)
     assert updated(SessionConfig(), DEFAULTS, shown) == config
+
+
+@given(
+    st.permutations(["relay", "cascade", "draft"]),
+    st.integers(1, 3),
+    st.lists(st.one_of(st.none(), st.sampled_from(["relay", "cascade", "draft"]), st.just("off")), max_size=6),
+)
+def test_the_path_is_one_that_the_server_has_the_last_that_was_asked_for(
+    order: list[Any], count: int, asked: list[Any]
+) -> None:
+    own = order[:count]
+    defaults = SessionConfig(paths=tuple(own))
+    config, wanted = defaults, own[0]
+    for path in asked:
+        if path not in (None, "off", *own):
+            with pytest.raises(BadEvent) as caught:
+                updated(config, defaults, msgspec.convert({"relay": {"path": path}}, SessionFields))
+            assert (caught.value.code, caught.value.param) == ("unsupported_value", "session.relay.path")
+            assert all(f"'{each}'" in str(caught.value) for each in own), "it says what can be asked for"
+            continue
+        fields = {"relay": None if path == "off" else {"path": path, "paths": ["draft"]}}
+        config = updated(config, defaults, msgspec.convert(fields, SessionFields))
+        wanted = own[0] if path in (None, "off") else path
+        shown = to_wire(config, "sess_1").relay
+        if path == "off":
+            assert shown is msgspec.UNSET
+        else:
+            assert isinstance(shown, RelaySettings)
+            assert (shown.path, shown.paths) == (path, own), "what a client says of the paths is not read"
+    assert config.path == wanted
 
 
 def test_a_transcription_session_shows_only_what_it_has() -> None:

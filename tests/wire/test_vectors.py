@@ -20,6 +20,11 @@ FOLDER = Path(__file__).parent.parent / "vectors"
 
 CLIENT_LINES: dict[str, str] = {
     "ask for relay events": '{"type":"session.update","session":{"type":"realtime","relay":{"playback":true}}}',
+    "ask for a path": '{"type":"session.update","session":{"relay":{"path":"cascade"}}}',
+    "a path that this server has no models for": (
+        '{"type":"session.update","event_id":"e0","session":{"relay":{"path":"relay"}}}'
+    ),
+    "a path that there is not": '{"type":"session.update","event_id":"e0","session":{"relay":{"path":"shortest"}}}',
     "turn detection off": '{"type":"session.update","session":{"audio":{"input":{"turn_detection":null}}}}',
     "field from before GA": '{"type":"session.update","event_id":"e1","session":{"modalities":["text"]}}',
     "audio": '{"type":"input_audio_buffer.append","audio":"AAABAP//"}',
@@ -72,7 +77,7 @@ def make_server_events() -> list[dict[str, Any]]:
     protocol.transcription_delta(user_id, "what time")
     protocol.transcription_completed(user_id, "what time is it", 1.58)
     spoken = protocol.begin_response()
-    spoken.draft({"prefix": "It is", "probability": 0.93, "committed": True})
+    spoken.draft({"prefix": "It is", "probability": 0.93, "committed": True, "reason": None})
     spoken.transcript("It is noon.")
     spoken.audio(bytes.fromhex("0000ff7f0080"), 0)
     spoken.words([("It", 0, 2), ("is", 2, 3)])
