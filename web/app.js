@@ -42,6 +42,7 @@ function refresh() {
 }
 
 dialogue.onchange = refresh;
+dialogue.onpaths = (paths) => panel.offer(paths);
 sound.onchange = () => {
   refresh();
   panel.refresh();

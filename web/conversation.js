@@ -65,8 +65,8 @@ export class Conversation {
     return turns;
   }
 
-  /** Takes a server event; events that change nothing to be seen return []. */
-  receive(event) {
+  /** Takes a server event that came now; events that change nothing to be seen return []. */
+  receive(event, nowMs) {
     switch (event.type) {
       case "input_audio_buffer.speech_started":
         return [this.#user(event.item_id)];
@@ -101,6 +101,7 @@ export class Conversation {
         return this.#change(this.#byId.get(event.response_id), (reply) => {
           reply.transcript += event.delta;
           reply.state = "speaking";
+          if (reply.slowText) reply.marks.slowMs ??= nowMs;
         });
       case "relay.words":
         return this.#change(this.#byId.get(event.response_id), (reply) => {
@@ -115,8 +116,11 @@ export class Conversation {
         });
       case "relay.draft":
         return this.#change(this.#byId.get(event.response_id), (reply) => {
-          const { prefix = null, probability = null, committed = null } = { ...reply.draft, ...event.draft };
-          if (typeof prefix === "string") reply.draft = { prefix, probability, committed };
+          const told = { ...reply.draft, ...event.draft };
+          const { prefix = null, probability = null, committed = null, reason = null } = told;
+          if (reason === "unasked" || (prefix === null && committed === null)) return;
+          reply.draft = { prefix, probability, committed, reason };
+          if (prefix !== null) reply.marks.draftMs ??= nowMs;
         });
       case "response.done":
         return this.#done(event.response);

@@ -10,9 +10,13 @@ const REPORT_EVERY_S = 0.1;
 const LEAST_FRAMES = 5; // less than 100 ms of speech is a slip of the finger
 const MANY_GAPS = 3; // a reply with so many is worth a word
 
-/** `onchange()` is called whenever the phase, the activity or the microphone changed. */
+/**
+ * `onchange()` is called whenever the phase, the activity or the microphone changed; `onpaths(paths)` when the server
+ * has told how it can make replies.
+ */
 export class Dialogue {
   onchange = () => {};
+  onpaths = (_paths) => {};
   phase = "idle"; // idle, connecting, open or reconnecting
   recording = new Recording();
   conversation = new Conversation((inputMs) => this.#inputClock.heardAtMs(inputMs));
@@ -28,6 +32,7 @@ export class Dialogue {
   #clock = null; // the context that the recording counts on
   #followed = { index: 0, played: 0 };
   #served = undefined; // how the server finds the ends of turns by itself
+  #paths = []; // how it can make replies, its own way first
   #spokenFrames = 0; // sent since the microphone was opened by hand
 
   constructor(view, sound, settings) {
@@ -180,12 +185,14 @@ export class Dialogue {
 
   #sendSession() {
     const sound = this.#sound.speaker !== null;
-    this.#connection.send(protocol.sessionUpdate({ sound, settings: this.#settings, served: this.#served }));
+    const asked = { sound, settings: this.#settings, served: this.#served, paths: this.#paths };
+    this.#connection.send(protocol.sessionUpdate(asked));
   }
 
   async #opened(talk) {
     const connection = this.#connection;
     const again = this.phase === "reconnecting";
+    this.#paths = []; // it may be another server
     try {
       await this.#sound.ready();
     } catch (error) {
@@ -252,10 +259,13 @@ export class Dialogue {
   #received(event) {
     if (!event) return;
     const { conversation, recording } = this;
-    this.#show(conversation.receive(event));
+    this.#show(conversation.receive(event, performance.now()));
     switch (event.type) {
       case "session.created":
         this.#served = event.session?.audio?.input?.turn_detection;
+        break;
+      case "session.updated":
+        this.#offered(event.session?.relay?.paths ?? []);
         break;
       case "input_audio_buffer.speech_started":
         this.#hush();
@@ -278,6 +288,14 @@ export class Dialogue {
       default:
     }
     this.onchange();
+  }
+
+  /** Takes what the server offers: not before it is known can a path be asked for. */
+  #offered(paths) {
+    if (paths.join() === this.#paths.join()) return;
+    this.#paths = paths;
+    this.onpaths(paths);
+    if (paths.includes(this.#settings.path)) this.#sendSession();
   }
 
   #receivedAudio(data) {

@@ -97,6 +97,15 @@ export class Panel {
     byId("level").hidden = this.#sound.microphone === null;
   }
 
+  /** Lets the visitor choose among the server's paths, its own first; there is nothing to choose with one. */
+  offer(paths) {
+    const { path } = this.#form.elements;
+    byId("path-field").hidden = paths.length < 2;
+    for (const option of path.options) option.hidden = option.disabled = option.value && !paths.includes(option.value);
+    path.options[0].textContent = `the server’s own: ${paths[0]}`;
+    if (path.selectedOptions[0].disabled) path.value = "";
+  }
+
   /** Takes 20 ms from the microphone; says whether the echo check kept them. */
   take(pcm, frame) {
     this.#echo?.take(pcm, frame);

@@ -1,7 +1,7 @@
 // The wire, as the page speaks it: OpenAI Realtime events as JSON text, audio as binary frames (subprotocol relay.v1).
 // Pure: bytes and text in, values out.
 
-import { turnDetection } from "./settings.js";
+import { replyPath, turnDetection } from "./settings.js";
 
 export const SUBPROTOCOL = "relay.v1";
 const PCM = { type: "audio/pcm", rate: 24000 };
@@ -29,7 +29,7 @@ export function endpoint(pageUrl) {
  * The page's session: spoken replies, or text where the browser offers no sound. What the visitor left open (null here)
  * is the server's default.
  */
-export function sessionUpdate({ sound, settings, served }) {
+export function sessionUpdate({ sound, settings, served, paths = [] }) {
   return {
     type: "session.update",
     session: {
@@ -40,7 +40,15 @@ export function sessionUpdate({ sound, settings, served }) {
         input: { format: PCM, transcription: { model: "relay" }, turn_detection: turnDetection(settings, served) },
         output: { format: PCM, voice: settings.voice || null, speed: settings.speed },
       },
-      relay: { playback: true, partials: true, words: true, metrics: true, draft: true, duck: true },
+      relay: {
+        playback: true,
+        partials: true,
+        words: true,
+        metrics: true,
+        draft: true,
+        duck: true,
+        ...replyPath(settings, paths),
+      },
     },
   };
 }

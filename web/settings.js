@@ -8,10 +8,12 @@ export const DEFAULTS = Object.freeze({
   turns: "auto",
   silence_ms: null,
   eagerness: "auto",
+  path: "",
 });
 
 const TURNS = ["auto", "server_vad", "semantic_vad", "manual"];
 const EAGERNESS = ["auto", "low", "medium", "high"];
+const PATHS = ["", "relay", "cascade", "draft"]; // the server’s own, or one of these
 const MAX_TEXT = 4000;
 
 const number = (least, most) => (text) => {
@@ -29,6 +31,7 @@ const READ = {
   turns: oneOf(TURNS),
   silence_ms: number(50, 10_000),
   eagerness: oneOf(EAGERNESS),
+  path: oneOf(PATHS),
 };
 
 /** Settings from text by name (of an address or of a form); what is missing or cannot be used keeps its default. */
@@ -61,4 +64,10 @@ export function turnDetection({ turns, silence_ms: silenceMs, eagerness }, serve
   if (turns === "semantic_vad") return { type: turns, eagerness };
   if (silenceMs !== null) return { type: "server_vad", silence_duration_ms: silenceMs };
   return turns === "auto" ? served : { type: turns };
+}
+
+/** What `session.relay` says of the path: one of those that the server offers, or null for its own; {} where it has one. */
+export function replyPath({ path }, paths) {
+  if (paths.length < 2) return {};
+  return { path: paths.includes(path) ? path : null };
 }

@@ -24,9 +24,21 @@ export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** The node of a word in that state. Words never heard become <del>: a screen reader can tell them apart, too. */
-function marked(node, state) {
-  const className = `word ${state}`;
+/** What became of a draft that was not spoken. */
+const NOT_SPOKEN = {
+  late: "too late",
+  doubtful: "doubtful, not spoken",
+  empty: "had no words",
+  failed: "failed",
+  interrupted: "stopped before it was known",
+};
+
+/**
+ * The node of a word in that state, from the draft or not. Words never heard become <del>: a screen reader can tell
+ * them apart, too.
+ */
+function marked(node, state, drafted = false) {
+  const className = `word ${state}${drafted ? " drafted" : ""}`;
   if (node.className === className) return node;
   if (state !== "unheard") {
     node.className = className;
@@ -73,26 +85,29 @@ class Lanes {
     this.verdict = verdict.appendChild(element("span"));
     this.rest = this.slow.appendChild(element("span", "words"));
     this.joint = this.slow.appendChild(element("span", "verdict"));
+    this.verdict.title = this.joint.title = "Times count from the end of what you said.";
   }
 
-  show({ draft, joined, slowText, state }) {
-    const { prefix, probability, committed } = draft;
+  show({ draft, joined, slowText, state, firstWordsMs, metrics }) {
+    const { prefix, probability, committed, reason } = draft;
+    const at = (ms) => (ms === null ? "" : ` · at ${ms} ms`);
     this.node.dataset.outcome = committed === null ? "open" : joined ? "committed" : "fallback";
-    if (committed === false && this.prefix.tagName !== "DEL") {
+    if (committed === false && prefix !== null && this.prefix.tagName !== "DEL") {
       const dropped = element("del", "words");
       this.prefix.replaceWith(dropped);
       this.prefix = dropped;
     }
-    setText(this.prefix, prefix);
+    setText(this.prefix, prefix ?? "(nothing)");
     this.meter.hidden = probability === null;
     this.fill.style.width = `${100 * (probability ?? 0)}%`;
     const sure = probability === null ? "" : `verifier ${probability.toFixed(2)} · `;
-    const outcome = { open: "checking", committed: "spoken at once", fallback: "not spoken" }[
-      this.node.dataset.outcome
-    ];
-    setText(this.verdict, sure + outcome);
-    setText(this.rest, slowText || (state === "done" ? "(nothing to add)" : "…"));
-    setText(this.joint, joined ? "joins after the draft" : committed === false ? "answers alone" : "");
+    const fallback = NOT_SPOKEN[reason] ?? "not spoken";
+    const outcome = { open: "checking", committed: "spoken at once", fallback }[this.node.dataset.outcome];
+    setText(this.verdict, sure + outcome + at(firstWordsMs.fast));
+    const isAsked = metrics?.path !== "draft";
+    setText(this.rest, slowText || (!isAsked ? "(not asked)" : state === "done" ? "(nothing to add)" : "…"));
+    const part = joined ? "joins after the draft" : committed === false ? "answers alone" : "";
+    setText(this.joint, isAsked && part ? part + at(firstWordsMs.slow) : "");
   }
 
   #lane(name) {
@@ -106,6 +121,7 @@ export class ReplyView {
   #words = [];
   #turn = null;
   #lanes = null;
+  #joint = null;
 
   constructor() {
     this.node = element("li", "turn reply");
@@ -129,7 +145,9 @@ export class ReplyView {
       this.tail.before(node, " ");
       this.#words.push(node);
     }
-    this.#words = this.#words.map((node, i) => marked(node, turn.stateOf(turn.words[i])));
+    const { drafted } = turn;
+    this.#words = this.#words.map((node, i) => marked(node, turn.stateOf(turn.words[i]), i < drafted));
+    this.#showJoint(drafted);
     setText(this.tail, turn.tail || (turn.state === "thinking" ? "…" : ""));
     const read = turn.over || (turn.silent && turn.state === "done");
     this.tail.hidden = this.tail.textContent === "";
@@ -142,10 +160,11 @@ export class ReplyView {
   /** Draws the sound and how much of it was played. */
   draw() {
     if (!this.#turn || this.#turn.silent) return;
-    const { played, peaks, cut } = this.#turn;
+    const { played, peaks, cut, joinedAt } = this.#turn;
     const seconds = (samples) => (samples / 24000).toFixed(1);
-    const label = `${seconds(played)} of ${seconds(peaks.samples)} s played${cut ? ", then interrupted" : ""}`;
-    this.wave.setAttribute("aria-label", label);
+    const drafted = joinedAt ? `, the first ${seconds(joinedAt)} s of them drafted` : "";
+    const label = `${seconds(played)} of ${seconds(peaks.samples)} s played${drafted}`;
+    this.wave.setAttribute("aria-label", `${label}${cut ? ", then interrupted" : ""}`);
     drawWave(this.wave, this.#turn);
   }
 
@@ -171,6 +190,17 @@ export class ReplyView {
     );
     this.timing.replaceChildren(total, bar, legend);
     this.timing.hidden = false;
+  }
+
+  /** A mark between the words of the fast path and those of the slow one. */
+  #showJoint(drafted) {
+    const next = this.#words[drafted];
+    if (this.#joint || !drafted || !next) return;
+    this.#joint = element("span", "joint");
+    this.#joint.setAttribute("role", "img");
+    this.#joint.setAttribute("aria-label", "up to here drafted, from here the slow path:");
+    this.#joint.title = "Up to here drafted, from here the slow path";
+    next.before(this.#joint, " ");
   }
 
   #showLanes(turn) {

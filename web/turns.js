@@ -70,7 +70,7 @@ export class Reply {
   marks = {};
   peaks = new Peaks();
   starved = 0; // how often the sound ran out before the reply's end
-  draft = null; // what the fast path offered: {prefix, probability, committed}, each null while it is not known
+  draft = null; // what the fast path offered: {prefix, probability, committed, reason}, null where it is not known
 
   constructor(id, index, askedMs) {
     this.id = id;
@@ -100,17 +100,24 @@ export class Reply {
     return this.joined ? after(this.transcript, this.draft.prefix) : this.transcript.trim();
   }
 
+  /** How many of the words, from the first on, came from the draft. */
+  get drafted() {
+    let left = this.joined ? bare(this.draft.prefix).length : 0;
+    let count = 0;
+    for (; left > 0 && count < this.words.length; count += 1) left -= bare(this.words[count].text).length;
+    return count;
+  }
+
   /** Where the slow path's words join: the end of the draft in the reply's audio. 0 if nothing of it was spoken. */
   get joinedAt() {
-    if (!this.joined) return 0;
-    let left = bare(this.draft.prefix).length;
-    let end = 0;
-    for (const word of this.words) {
-      if (left <= 0) break;
-      left -= bare(word.text).length;
-      end = word.end;
-    }
-    return end;
+    return this.words[this.drafted - 1]?.end ?? 0;
+  }
+
+  /** When the first words of each path came, in ms after the end of what is answered; null where that is not known. */
+  get firstWordsMs() {
+    const { askedMs, draftMs, slowMs } = this.marks;
+    const since = (ms) => (askedMs === undefined || ms === undefined ? null : Math.round(ms - askedMs));
+    return { fast: since(draftMs), slow: since(slowMs) };
   }
 
   /** What a waveform shows of it. */
@@ -130,14 +137,16 @@ export class Reply {
     return this.state !== "done" || this.transcript !== "" || this.words.length > 0 || this.problem !== null;
   }
 
-  /** What is known about where its time went; null until the server has told its part. */
+  /** What is known about where the time before its first sound went; null until the server has told its part. */
   get timing() {
-    return this.metrics?.stages_ms ? timing(this.metrics.stages_ms, this.marks) : null;
+    const sounded = this.metrics?.stages_ms && this.metrics.onset_ms !== null;
+    return sounded ? timing(this.metrics.stages_ms, this.marks) : null;
   }
 
   /** The reply as data, for whoever keeps the conversation. Samples are at 24 kHz, of the reply's own audio. */
   toJSON() {
-    const { id, state, transcript, heardText, cut, problem, played, starved, draft, metrics, timing: measured } = this;
+    const { id, state, transcript, heardText, cut, problem, played, starved, draft, metrics } = this;
+    const measured = this.timing;
     return {
       role: "assistant",
       id,
@@ -159,12 +168,14 @@ export class Reply {
       onset_ms: measured?.onsetMs ?? null,
       stages_ms: measured ? Object.fromEntries(measured.stages.map(({ name, ms }) => [name, ms])) : null,
       draft,
+      ...(draft && { first_words_ms: this.firstWordsMs }),
     };
   }
 
   /** A reply that was kept, without its sound; what had not been heard then never will be. */
   static from(kept) {
     const words = kept.words.map((word) => ({ text: word.word, start: word.start_sample, end: word.end_sample }));
+    const { fast, slow } = kept.first_words_ms ?? {};
     return Object.assign(new Reply(kept.id), {
       words,
       transcript: kept.text,
@@ -176,6 +187,7 @@ export class Reply {
       problem: kept.problem,
       starved: kept.starved,
       draft: kept.draft,
+      marks: kept.first_words_ms ? { askedMs: 0, draftMs: fast ?? undefined, slowMs: slow ?? undefined } : {},
       metrics: kept.stages_ms && { path: kept.path, stages_ms: kept.stages_ms },
     });
   }

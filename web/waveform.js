@@ -52,7 +52,7 @@ export function columns({ values, samples }, { width, step, played, joined, cut 
 const STEP_PX = 3;
 const COLOURS = { draft: "--draft", heard: "--relay", ahead: "--ahead", unheard: "--ahead" };
 
-/** Draws the waveform of `turn` on a canvas, with the position that has been played. */
+/** Draws the waveform of `turn` on a canvas, with the position that has been played; the end of the draft is dotted. */
 export function drawWave(canvas, turn) {
   const { clientWidth: width, clientHeight: height } = canvas;
   if (width === 0) return; // not shown
@@ -71,7 +71,10 @@ export function drawWave(canvas, turn) {
     paint.fillRect(column.x, middle - half, STEP_PX - 1, 2 * half);
   }
   paint.globalAlpha = 1;
-  if (turn.over) return;
-  paint.fillStyle = style.getPropertyValue("--ink");
-  paint.fillRect(Math.round((turn.played * width) / Math.max(turn.peaks.samples, LEAST_SAMPLES)), 0, 1.5, height);
+  const line = (at, colour, from, length) => {
+    paint.fillStyle = style.getPropertyValue(colour);
+    paint.fillRect(Math.round((at * width) / Math.max(turn.peaks.samples, LEAST_SAMPLES)), from, 1.5, length);
+  };
+  if (turn.joinedAt) for (let y = 0; y < height; y += 4) line(turn.joinedAt, "--draft", y, 2);
+  if (!turn.over) line(turn.played, "--ink", 0, height);
 }

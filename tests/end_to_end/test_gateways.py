@@ -14,7 +14,6 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-import torch
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -23,6 +22,7 @@ from relay.audio import VOICE_RATE_HZ
 from relay.client.files import load
 from relay.config import ServerConfig
 from relay.errors import ConfigError
+from tests.fast_models import save_fast_models
 from tests.server.conftest import Client
 
 PATIENCE_S = 60
@@ -177,36 +177,8 @@ def test_a_spoken_turn_and_a_clean_end() -> None:
 @pytest.fixture(scope="module")
 def fast_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with small random models of the fast path, whose drafts have words whatever is heard."""
-    from relay_models import loading
-    from relay_models.decoder import DecoderConfig
-    from relay_models.draft import RESERVED, DraftConfig, DraftModel, save_draft
-    from relay_models.ears import save_ears
-    from relay_models.tokenizer import ChatTokenizer
-    from relay_models.verifier import Verifier, VerifierConfig, save_verifier
-    from tests.models.ears.tiny import ears
-
     home = tmp_path_factory.mktemp("home")
-    recogniser, tokenizer = ears(), ChatTokenizer.load(loading.locate("brain") / "tokenizer.json")
-    sizes = DecoderConfig(
-        vocab_size=tokenizer.size + RESERVED,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=1,
-        num_attention_heads=6,
-        num_key_value_heads=2,
-    )
-    model = DraftModel(DraftConfig(sizes, speech_size=recogniser.config.encoder.size, window=64)).eval()
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if "norm" not in name:
-            torch.nn.init.normal_(parameter, std=0.3)
-    torch.nn.init.zeros_(model.adapter.outer.weight)
-    torch.nn.init.zeros_(model.adapter.outer.bias)
-    save_ears(recogniser, home / "models" / "ears")
-    save_draft(model, home / "models" / "draft")
-    torch.manual_seed(3)
-    verifier = Verifier(VerifierConfig(hidden_size=24, size=16, threshold=0.0))
-    save_verifier(verifier, home / "models" / "verifier")
+    save_fast_models(home)
     return home
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -51,11 +52,13 @@ if (globalThis.AudioWorkletNode) {
 class ServerProcess:
     """`relay serve` as people run it."""
 
-    def __init__(self, log: Path, *arguments: str, port: int = 0) -> None:
+    def __init__(self, log: Path, *arguments: str, port: int = 0, environ: Mapping[str, str] | None = None) -> None:
         self.log = log
         with log.open("wb") as errors:
             command = [sys.executable, "-m", "relay", "serve", "--port", str(port), *arguments]
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **(environ or {})}
+            )
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line.startswith("ready "):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers; they are stopped with the test."""
     servers: list[ServerProcess] = []
 
-    def start(*arguments: str, port: int = 0) -> ServerProcess:
-        servers.append(ServerProcess(tmp_path / f"server-{len(servers)}.log", *arguments, port=port))
+    def start(*arguments: str, port: int = 0, environ: Mapping[str, str] | None = None) -> ServerProcess:
+        log = tmp_path / f"server-{len(servers)}.log"
+        servers.append(ServerProcess(log, *arguments, port=port, environ=environ))
         return servers[-1]
 
     yield start

@@ -254,16 +254,18 @@ const drafted = (id, draft) => ({ type: "relay.draft", response_id: id, draft })
 test("a committed draft is the beginning of the reply, and the rest joins where its sound ends", () => {
   const conversation = after(created("r", 1), drafted("r", { prefix: "One two", probability: 0.9 }));
   const reply = conversation.reply(1);
-  assert.deepEqual(reply.draft, { prefix: "One two", probability: 0.9, committed: null });
+  assert.deepEqual(reply.draft, { prefix: "One two", probability: 0.9, committed: null, reason: null });
   assert.ok(!reply.joined);
   conversation.receive(drafted("r", { committed: true })); // what was known stays
-  assert.deepEqual(reply.draft, { prefix: "One two", probability: 0.9, committed: true });
+  assert.deepEqual(reply.draft, { prefix: "One two", probability: 0.9, committed: true, reason: null });
   assert.equal(reply.slowText, "");
-  assert.equal(reply.joinedAt, 0);
+  assert.deepEqual([reply.drafted, reply.joinedAt], [0, 0]);
   conversation.receive(said("r", "One two three."));
   assert.equal(reply.slowText, "three.");
-  conversation.receive(words("r"));
-  assert.equal(reply.joinedAt, 2000);
+  conversation.receive(words("r", WORDS.slice(0, 1)));
+  assert.deepEqual([reply.drafted, reply.joinedAt], [1, 1000]);
+  conversation.receive(words("r", WORDS.slice(1)));
+  assert.deepEqual([reply.drafted, reply.joinedAt], [2, 2000]);
   assert.deepEqual(reply.position, { played: 0, joined: 2000, cut: false });
 });
 
@@ -276,9 +278,64 @@ test("after a fallback all words are the slow path's", () => {
   assert.equal(reply.joinedAt, 0);
 });
 
-test("a draft without words is none", () => {
+test("a draft of which nothing is known is none; nor is one that nobody asked for", () => {
   const conversation = after(created("r", 1), drafted("r", { probability: 0.2 }), drafted("r", null));
   assert.equal(conversation.reply(1).draft, null);
+  conversation.receive(drafted("r", { prefix: null, probability: null, committed: false, reason: "unasked" }));
+  assert.equal(conversation.reply(1).draft, null);
+});
+
+for (const reason of ["late", "empty", "failed", "interrupted"])
+  test(`a draft that came to nothing says why: ${reason}`, () => {
+    const told = { prefix: null, probability: null, committed: false, reason };
+    const conversation = after(created("r", 1), drafted("r", told), said("r", "One two three."), words("r"));
+    const reply = conversation.reply(1);
+    assert.deepEqual(reply.draft, told);
+    assert.equal(reply.slowText, "One two three.");
+    assert.deepEqual([reply.joined, reply.drafted, reply.joinedAt], [false, 0, 0]);
+  });
+
+test("the first words of both paths are timed from the end of the user's words", () => {
+  const conversation = after(created("r", 1));
+  const reply = conversation.reply(1);
+  const come = (event, ms) => conversation.receive(event, ms);
+  come(drafted("r", { prefix: "One two", probability: 0.9, committed: true, reason: null }), 102_300.4);
+  come(said("r", "One two "), 102_310);
+  assert.deepEqual(reply.firstWordsMs, { fast: null, slow: null }); // since when is not known yet
+  come({ type: "relay.metrics", response_id: "r", metrics: { path: "relay", speech_end_ms: 2000, stages_ms: {} } });
+  assert.deepEqual(reply.firstWordsMs, { fast: 300, slow: null });
+  come(said("r", "three."), 102_900);
+  come(said("r", " Four."), 103_400);
+  assert.deepEqual(reply.firstWordsMs, { fast: 300, slow: 900 });
+  const [kept] = JSON.parse(JSON.stringify(conversation.turns));
+  assert.deepEqual(kept.first_words_ms, { fast: 300, slow: 900 });
+  const [restored] = after().restore([kept]);
+  assert.deepEqual(restored.firstWordsMs, { fast: 300, slow: 900 });
+  assert.deepEqual(restored.draft, reply.draft);
+});
+
+test("a draft that was too late came at no time; the slow path did", () => {
+  const conversation = after(created("r", 1));
+  conversation.receive(drafted("r", { prefix: null, committed: false, reason: "late" }), 102_200);
+  conversation.receive(said("r", "One two three."), 102_250);
+  conversation.receive({ type: "relay.metrics", response_id: "r", metrics: { speech_end_ms: 2000, stages_ms: {} } });
+  assert.deepEqual(conversation.reply(1).firstWordsMs, { fast: null, slow: 250 });
+});
+
+test("a draft that is the whole reply leaves nothing to the slow path", () => {
+  const conversation = after(created("r", 1), drafted("r", { prefix: "One two three.", committed: true }));
+  conversation.receive(said("r", "One two three."), 5);
+  conversation.receive(words("r"));
+  const reply = conversation.reply(1);
+  assert.deepEqual([reply.drafted, reply.slowText, reply.marks.slowMs], [3, "", undefined]);
+});
+
+test("a reply without sound has no time to its first sound", () => {
+  const conversation = after(created("r", 1));
+  const metrics = { path: "cascade", onset_ms: null, speech_end_ms: 100, stages_ms: { ears: 30 } };
+  conversation.receive({ type: "relay.metrics", response_id: "r", metrics });
+  assert.equal(conversation.reply(1).timing, null);
+  assert.deepEqual(conversation.onsets, []);
 });
 
 test("a question that was not answered before the connection was lost is owed an answer", () => {

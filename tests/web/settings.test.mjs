@@ -24,6 +24,7 @@ test("what was set comes back from the address", () => {
     turns: "server_vad",
     silence_ms: 300,
     eagerness: "high",
+    path: "cascade",
   };
   const href = withSettings("http://localhost:8000/?autostart", settings);
   assert.deepEqual(read(new URL(href).search), settings);
@@ -31,7 +32,7 @@ test("what was set comes back from the address", () => {
 });
 
 test("what cannot be used keeps its default", () => {
-  const odd = "speed=9&turns=never&silence_ms=&eagerness=wild&voice=%20%20";
+  const odd = "speed=9&turns=never&silence_ms=&eagerness=wild&voice=%20%20&path=shortest";
   assert.deepEqual(read(odd), DEFAULTS);
   assert.deepEqual(read("speed=NaN&silence_ms=1e9"), DEFAULTS);
   assert.equal(read(`instructions=${"x".repeat(9999)}`).instructions.length, 4000);
@@ -46,6 +47,17 @@ test("turn detection as the server is told", () => {
   assert.deepEqual(of({ turns: "server_vad", silence_ms: 300 }), of({ silence_ms: 300 }));
   assert.deepEqual(of({ turns: "semantic_vad", eagerness: "low" }), { type: "semantic_vad", eagerness: "low" });
   assert.equal(of({ turns: "manual" }), null);
+});
+
+test("a path is asked for only where the server offers it, and given back to the server by name", () => {
+  const relay = (path, paths) => {
+    const settings = { ...DEFAULTS, path };
+    return JSON.parse(JSON.stringify(sessionUpdate({ sound: true, settings, paths }))).session.relay;
+  };
+  for (const paths of [undefined, [], ["cascade"]]) assert.ok(!("path" in relay("relay", paths)));
+  assert.equal(relay("cascade", ["relay", "cascade", "draft"]).path, "cascade");
+  assert.equal(relay("", ["relay", "cascade", "draft"]).path, null);
+  assert.equal(relay("relay", ["draft", "cascade"]).path, null);
 });
 
 test("a session follows the settings; what was left open is the server's", () => {

@@ -49,49 +49,6 @@ def asked(peer: Peer, number: int, text: str) -> None:
     peer.begin(number)
 
 
-def test_both_paths_are_seen(scripted: Serve, visit: Open) -> None:
-    def script(peer: Peer) -> None:
-        asked(peer, 1, "What is the time?")
-        peer.send("relay.draft", response_id="resp_1", draft={"prefix": "It is", "probability": 0.93})
-        peer.expect("output_audio_buffer.clear")  # the test has looked at the open draft
-        peer.send("relay.draft", response_id="resp_1", draft={"committed": True})
-        peer.speak(1, ["It", "is", "noon."])
-        peer.finish(1, path="relay")
-        asked(peer, 2, "And the weather?")
-        draft = {"prefix": "It rains", "probability": 0.21, "committed": False}
-        peer.send("relay.draft", response_id="resp_2", draft=draft)
-        peer.speak(2, ["No", "idea."])
-        peer.finish(2, path="cascade")
-        asked(peer, 3, "Thank you.")
-        peer.speak(3, ["Welcome."])
-        peer.finish(3, path="cascade")
-        peer.until_closed()
-
-    visited = visit(scripted(script).url)
-    page = visited.page
-    send(page, "What is the time?")
-    lanes = page.locator(".reply").first.locator(".lanes")
-    expect(lanes).to_have_attribute("data-outcome", "open")
-    expect(lanes.locator("dd.fast")).to_contain_text("verifier 0.93 · checking")
-    page.keyboard.press("Escape")
-    expect(lanes).to_have_attribute("data-outcome", "committed")
-    expect(lanes.locator("dd.fast .words")).to_have_text("It is")
-    expect(lanes.locator("dd.fast")).to_contain_text("verifier 0.93 · spoken at once")
-    expect(lanes.locator("dd.slow")).to_have_text("noon.joins after the draft")
-
-    send(page, "And the weather?")
-    fallen = page.locator(".reply").nth(1).locator(".lanes")
-    expect(fallen).to_have_attribute("data-outcome", "fallback")
-    expect(fallen.locator("dd.fast del")).to_have_text("It rains")
-    expect(fallen.locator("dd.slow")).to_have_text("No idea.answers alone")
-
-    send(page, "Thank you.")
-    expect(page.locator(".reply").nth(2).locator(".said")).to_contain_text("Welcome.")
-    expect(page.locator(".lanes")).to_have_count(2)  # no draft, no lanes
-    expect(page.locator("#figures")).to_contain_text(re.compile(r"median \d+ ms, worst \d+ ms"))
-    assert visited.complaints == []
-
-
 def test_a_ducked_reply_falls_silent_and_goes_on(scripted: Serve, visit: Open) -> None:
     words = ["One,", "two,", "three,", "four,", "five,", "six,", "seven,", "eight."]
 
