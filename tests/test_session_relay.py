@@ -205,7 +205,7 @@ def test_what_is_committed_and_stopped_before_its_first_sound_is_told_as_it_was(
     run(main())
 
 
-def test_deaf_ears_and_replies_beside_the_conversation_have_no_draft_and_say_so() -> None:
+def test_a_reply_that_nobody_asked_a_draft_of_says_so() -> None:
     async def main() -> None:
         on = stand(FakeBrain([["Noon."]] * 4), texts=[RuntimeError("deaf"), "hello"])
         async with on.call(relay=RELAY) as caller:
@@ -213,8 +213,11 @@ def test_deaf_ears_and_replies_beside_the_conversation_have_no_draft_and_say_so(
             assert (await caller.done(1))["status"] == "failed"
             caller.transport.push(type="response.create", response={"conversation": "none"})
             assert (await caller.done(2))["status"] == "completed"
-            assert drafts(caller) == [no_draft("unasked")] * 2
-            assert paths(caller) == ["cascade"] * 2
+            caller.transport.push(type="session.update", session={"tools": [{"type": "function", "name": "f"}]})
+            await caller.say_one_turn()
+            assert (await caller.done(3))["status"] == "completed"
+            assert drafts(caller) == [no_draft("unasked")] * 3
+            assert paths(caller) == ["cascade"] * 3
 
     run(main())
 
@@ -317,6 +320,34 @@ JUDGED = st.tuples(
     st.sampled_from([Judgement(0.9, 7), Judgement(0.9, 1), Judgement(0.1, 0), RuntimeError("odd"), Judgement(9, 9)]),
 )
 TEXTS = st.sampled_from(["hello there", "yes", "", RuntimeError("deaf")])
+CHOICES = st.sampled_from([None, "relay", "cascade", "draft"]).map(
+    lambda path: ("send", {"type": "session.update", "session": {"relay": {"path": path}}})
+)
+
+
+def check_reports(caller: Caller, path: str) -> None:
+    """Every response has its metrics and, on a path with a draft, what became of that: once, and in one sense.
+
+    `path` is the session's; or `chosen`: it changed, and not every response need have been on one with a draft.
+    """
+    created = [e["response"]["id"] for e in caller.transport.events("response.created")]
+    done = {e["response"]["id"]: e["response"] for e in caller.transport.events("response.done")}
+    told = {event["response_id"]: event["draft"] for event in caller.transport.events("relay.draft")}
+    assert len(told) == len(caller.transport.events("relay.draft")), "one report a response"
+    assert set(told) <= set(created) if path == "chosen" else sorted(told) == sorted(created)
+    assert sorted(created) == sorted(e["response_id"] for e in caller.transport.events("relay.metrics"))
+    sounded = {event["response_id"] for event in caller.transport.events("response.output_audio.delta")}
+    for event in caller.transport.events("relay.metrics"):
+        committed = event["response_id"] in told and told[event["response_id"]]["committed"]
+        allowed = {"cascade"} if not committed else {"relay", "draft"} if path == "chosen" else {path}
+        assert event["metrics"]["path"] in allowed
+        assert (event["metrics"]["onset_ms"] is not None) == (event["response_id"] in sounded)
+    for response_id, report in told.items():
+        message = next((i for i in done[response_id]["output"] if i["type"] == "message"), None)
+        assert (report["reason"] is None) == report["committed"]
+        if message is None or done[response_id]["status"] == "cancelled" or not report["committed"]:
+            continue
+        assert message["content"][0]["transcript"].startswith(report["prefix"])
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -328,7 +359,8 @@ TEXTS = st.sampled_from(["hello there", "yes", "", RuntimeError("deaf")])
     st.lists(JUDGED, min_size=1, max_size=4),
     st.sampled_from([None, 0, 3, 9]),
     st.sampled_from([None, 2, 7]),
-    st.tuples(st.booleans(), st.booleans(), st.sampled_from(["relay", "draft"])),
+    st.tuples(st.booleans(), st.booleans(), st.sampled_from(["relay", "draft", "chosen"])),
+    st.data(),
 )
 def test_whatever_happens_every_reply_ends_once_and_the_events_tell_the_truth(
     actions: list[Any],
@@ -339,6 +371,7 @@ def test_whatever_happens_every_reply_ends_once_and_the_events_tell_the_truth(
     drafter_fails_at: int | None,
     voice_fails_at: int | None,
     ways: tuple[bool, bool, str],
+    data: st.DataObject,
 ) -> None:
     async def main() -> None:
         speculate, busy, path = ways
@@ -347,34 +380,22 @@ def test_whatever_happens_every_reply_ends_once_and_the_events_tell_the_truth(
             FakeBrain([list(script) for script in scripts * 40]),
             drafter,
             ScriptedVerifier(list(judged)),
-            path=path,
+            path="relay" if path == "chosen" else path,
             speculate=speculate,
             voice=FakeVoice(0.0, voice_fails_at),
             texts=texts * 20,
         )
         async with on.call(relay=RELAY) as caller:
             for action in actions:
+                if path == "chosen":
+                    await act(caller, data.draw(CHOICES))
                 await act(caller, action)
             await asyncio.sleep(40.0)
             created = [e["response"]["id"] for e in caller.transport.events("response.created")]
-            done = {e["response"]["id"]: e["response"] for e in caller.transport.events("response.done")}
             assert sorted(created) == sorted(e["response"]["id"] for e in caller.transport.events("response.done"))
             check_calls(caller)
             check_silence_after_interruption(caller)
-            told = {event["response_id"]: event["draft"] for event in caller.transport.events("relay.draft")}
-            assert sorted(created) == sorted(e["response_id"] for e in caller.transport.events("relay.draft"))
-            assert sorted(created) == sorted(e["response_id"] for e in caller.transport.events("relay.metrics"))
-            sounded = {event["response_id"] for event in caller.transport.events("response.output_audio.delta")}
-            for event in caller.transport.events("relay.metrics"):
-                committed = told[event["response_id"]]["committed"]
-                assert event["metrics"]["path"] == (path if committed else "cascade")
-                assert (event["metrics"]["onset_ms"] is not None) == (event["response_id"] in sounded)
-            for response_id, report in told.items():
-                message = next((i for i in done[response_id]["output"] if i["type"] == "message"), None)
-                assert (report["reason"] is None) == report["committed"]
-                if message is None or done[response_id]["status"] == "cancelled" or not report["committed"]:
-                    continue
-                assert message["content"][0]["transcript"].startswith(report["prefix"])
+            check_reports(caller, path)
         assert drafter.open_slots == 0
 
     run(main())
