@@ -114,7 +114,7 @@ class HostVerifier:
         weights = self._weights
         scalars = scalars_of(draft, confidence)
         x = _gelu(self._norm("project_norm", self._linear("project", draft.hidden)))
-        x = x / (1 + np.exp(-self._linear("gate", scalars))) + scalars @ weights["shift.weight"].T
+        x = x * _sigmoid(self._linear("gate", scalars)) + scalars @ weights["shift.weight"].T
         x = x + weights["positions.weight"][: len(x)]
         inner = _gelu(self._linear("feed_forward.0", self._norm("norm", x)))
         x = self._norm("pool_norm", x + self._linear("feed_forward.3", inner))
@@ -167,6 +167,12 @@ def _shapes(config: VerifierConfig) -> dict[str, tuple[int, ...]]:
         "positions.weight": (config.max_tokens, size),
         "query": (size,),
     }
+
+
+def _sigmoid(x: Floats) -> Floats:
+    """1 / (1 + e^-x), where e^-x may be more than a float32 holds: a token may be next to impossible."""
+    y: Floats = 1 / (1 + np.exp(np.minimum(-x, 80)))
+    return y
 
 
 def _gelu(x: Floats) -> Floats:
