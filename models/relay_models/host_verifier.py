@@ -171,7 +171,8 @@ def _shapes(config: VerifierConfig) -> dict[str, tuple[int, ...]]:
 
 def _sigmoid(x: Floats) -> Floats:
     """1 / (1 + e^-x), where e^-x may be more than a float32 holds: a token may be next to impossible."""
-    y: Floats = 1 / (1 + np.exp(np.minimum(-x, 80)))
+    below: Floats = np.exp(np.minimum(-x, 80))
+    y: Floats = 1 / (1 + below)
     return y
 
 
