@@ -114,7 +114,8 @@ class HostVerifier:
         weights = self._weights
         scalars = scalars_of(draft, confidence)
         x = _gelu(self._norm("project_norm", self._linear("project", draft.hidden)))
-        x = x * _sigmoid(self._linear("gate", scalars)) + scalars @ weights["shift.weight"].T
+        gate = np.minimum(-self._linear("gate", scalars), 80)  # a token may be next to impossible: no overflow
+        x = x / (1 + np.exp(gate)) + scalars @ weights["shift.weight"].T
         x = x + weights["positions.weight"][: len(x)]
         inner = _gelu(self._linear("feed_forward.0", self._norm("norm", x)))
         x = self._norm("pool_norm", x + self._linear("feed_forward.3", inner))
@@ -167,13 +168,6 @@ def _shapes(config: VerifierConfig) -> dict[str, tuple[int, ...]]:
         "positions.weight": (config.max_tokens, size),
         "query": (size,),
     }
-
-
-def _sigmoid(x: Floats) -> Floats:
-    """1 / (1 + e^-x), where e^-x may be more than a float32 holds: a token may be next to impossible."""
-    below: Floats = np.exp(np.minimum(-x, 80))
-    y: Floats = 1 / (1 + below)
-    return y
 
 
 def _gelu(x: Floats) -> Floats:
