@@ -7,12 +7,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from relay_models.draft_slots import BLOCK, Judging
+from relay_models.draft_slots import BLOCK, DraftSlots, Judging
+from relay_models.draft_stream import DraftStream
 from relay_models.drafting import Chosen, Drafted, Drafting
 from relay_models.host_verifier import HostVerifier
 from relay_models.verifier import Verifier, VerifierConfig
-from tests.models.draft.tiny_draft import TOKENIZER, draft_config
+from tests.models.draft.tiny_draft import TOKENIZER, draft_config, draft_model
+from tests.models.ears.tiny import ears
 
 torch.set_num_threads(1)
 DRAFTING = Drafting(draft_config(), TOKENIZER)
@@ -66,3 +69,18 @@ def test_a_block_is_cut_and_judged_as_on_the_host(
 def test_a_verifier_of_shorter_drafts_is_refused() -> None:
     with pytest.raises(ValueError, match="8 tokens"):
         Judging(verifier(0.5, max_tokens=8), DRAFTING)
+
+
+def test_no_step_looks_at_what_the_device_has_computed() -> None:
+    """Tensors without values: to read one on the host raises, so nothing in a step waits for a GPU."""
+    recogniser = ears()
+    model = draft_model(window=64, speech_size=recogniser.config.encoder.size)
+    judge = Verifier(VerifierConfig(hidden_size=model.config.decoder.hidden_size, size=16)).eval()
+    slots = DraftSlots(DraftStream(recogniser, model), DRAFTING, 3, judging=Judging(judge, DRAFTING))
+    frame, draft = slots.listen_inputs(2), slots.draft_inputs(2)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        (specials,) = slots.listen(**frame)
+        *_, probabilities, spoken = slots.draft(**draft)
+        assert (specials.shape, probabilities.shape, spoken.shape) == ((2, 5), (2,), (2,))
+        with pytest.raises(DataDependentOutputException):
+            float(probabilities[0])
