@@ -113,6 +113,12 @@ def _add_bench_sessions(suites: Commands[Parser]) -> None:
         metavar="N",
         help="hold so many dialogues at once, rising until the onset passes the limit; without a number 1, 2, 4 ...",
     )
+    whole.add_argument(
+        "--growth-minutes",
+        type=float,
+        metavar="M",
+        help="instead: one call of so many minutes, and whether anything grows in it",
+    )
     whole.add_argument("--limit-ms", type=float, default=350.0, metavar="N", help="of the onset's P95; default 350")
     whole.add_argument("--silence-ms", type=positive, metavar="N", help="pause that ends a turn; default: the server's")
     whole.add_argument(
@@ -125,6 +131,8 @@ def _add_bench_sessions(suites: Commands[Parser]) -> None:
 
 
 def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    if options.growth_minutes is not None:
+        return _bench_growth(options, environ)
     if options.callers is not None:
         return _bench_dialogues(options, environ)
     from relay.commands.bench_sessions import SessionsOptions, bench_sessions
@@ -139,6 +147,25 @@ def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> 
         server_environ=own_server(environ),
     )
     return asyncio.run(bench_sessions(asked))
+
+
+def _bench_growth(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    from relay.commands.bench_growth import GrowthOptions, bench_growth
+
+    if not options.growth_minutes > 0:
+        raise UsageError("--growth-minutes must be more than 0; an hour is 60")
+    if options.callers is not None or options.plot is not None:
+        raise UsageError("--growth-minutes measures one caller and draws nothing; leave out --callers and --plot")
+    asked = GrowthOptions(
+        minutes=options.growth_minutes,
+        silence_ms=options.silence_ms,
+        path=options.path,
+        seed=options.seed,
+        json=options.json,
+        server_environ=own_server(environ),
+        models_dir=models_dir(environ),
+    )
+    return asyncio.run(bench_growth(asked))
 
 
 def _bench_dialogues(options: argparse.Namespace, environ: Mapping[str, str]) -> int:

@@ -162,7 +162,7 @@ class Handoff:
         """A draft and the verdict on it. Tells nothing and raises nothing."""
         made = Draft(())
         try:
-            made = await draft(self._inbox, words)
+            made = await draft(self._inbox, words, self._confidence)
             self._lap("draft")
             if self._fast.path == "draft":
                 verdict = Verdict(made.words, None)

@@ -79,6 +79,17 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livemostrecent",
         )
+        self._steps = Counter("relay_steps", "Steps of each part (see relay_load).", ["part"], registry=self.registry)
+        self._step_seconds = Counter(
+            "relay_step_seconds", "Time that steps of each part took.", ["part"], registry=self.registry
+        )
+        self._stepped: dict[str, tuple[int, float]] = {}
+        self.device_memory = Gauge(
+            "relay_device_memory_bytes",
+            "GPU memory that the models and their state take; 0 without a GPU.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
         self.errors = Counter("relay_errors", "Errors shown to clients.", ["code"], registry=self.registry)
         self.replies = Counter("relay_replies", "Replies by how they ended.", ["status"], registry=self.registry)
         self.barge_ins = Counter("relay_barge_ins", "Replies stopped by the user's voice.", registry=self.registry)
@@ -121,6 +132,13 @@ class Metrics:
         self.onset.observe(sum(clock.stages_ms.values()) / 1000.0)
         for stage, ms in clock.stages_ms.items():
             self.stages.labels(stage).observe(ms / 1000.0)
+
+    def stepped(self, part: str, steps: int, seconds: float) -> None:
+        """There have been so many steps of a part, ever, and they took so long."""
+        steps_before, seconds_before = self._stepped.get(part, (0, 0.0))
+        self._steps.labels(part).inc(steps - steps_before)
+        self._step_seconds.labels(part).inc(max(seconds - seconds_before, 0.0))  # not below 0 by rounding
+        self._stepped[part] = steps, seconds
 
     def exposition(self) -> bytes:
         """All counters in Prometheus' text format."""

@@ -3,6 +3,9 @@
 The brain's first pieces and the voice's first audio are made and held. When the turn has ended and what is to be
 answered is what was guessed, the reply is given both streams as if they began only now: it reads what is held at once,
 then what follows. Nothing of a speculation reaches the client, the conversation or the counters of replies before.
+
+With a fast path the brain's stream is a hand-off's: the draft is made and judged in the pause, and the committed words
+go to the voice with the space that makes the last one whole, so that their first sound is held as well.
 """
 
 from __future__ import annotations

@@ -27,6 +27,9 @@ class ScriptedDrafter:
     heard_samples: int = 0
     told: list[str] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+    judgement: Judgement | None = None
+    """Of the verifier, where the drafter is to have asked it."""
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[int]:
@@ -50,13 +53,14 @@ class ScriptedDrafter:
         if not x.draft_words:
             return DraftOutput(0.1)
         self.asked.append(x.draft_words)
+        self.confidences.append(x.confidence)
         delay_s, text = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         await asyncio.sleep(delay_s)
         if isinstance(text, Exception):
             raise text
         if text is None:
             return DraftOutput(0.9)
-        return DraftOutput(0.9, Draft(tuple(text.split())[: x.draft_words]))
+        return DraftOutput(0.9, Draft(tuple(text.split())[: x.draft_words], judgement=self.judgement))
 
 
 @dataclass

@@ -151,11 +151,25 @@ def test_only_the_words_that_the_verifier_keeps_are_spoken() -> None:
     async def main() -> None:
         brain = slow()
         verifier = ScriptedVerifier([(0.0, Judgement(0.9, 1))])
-        outcome = await hand_off(brain, ScriptedDrafter(), verifier)
+        drafter = ScriptedDrafter()
+        outcome = await hand_off(brain, drafter, verifier)
         assert outcome.text == "Well it is noon."
         assert brain.prefixes[-1] == "Well "
         assert outcome.only_report["prefix"] == "Well"
-        assert verifier.confidences == [0.8]
+        assert (drafter.confidences, verifier.confidences) == ([0.8], [0.8])
+
+    run(main())
+
+
+def test_a_draft_that_its_engine_has_judged_is_committed_by_that() -> None:
+    async def main() -> None:
+        brain = slow()
+        verifier = ScriptedVerifier([(0.0, RuntimeError("nobody asks it"))])
+        outcome = await hand_off(brain, ScriptedDrafter(judgement=Judgement(0.7, 2)), verifier)
+        assert outcome.text == "Well you it is noon."
+        assert outcome.only_report["probability"] == 0.7
+        assert outcome.stages == {"draft", "verify"}
+        assert verifier.confidences == []
 
     run(main())
 

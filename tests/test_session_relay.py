@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.engine.draft import Judgement
+from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import BrainUnavailable
 from relay.handoff import LOST
 from relay.services import Fast
@@ -84,6 +86,39 @@ def test_drafted_words_sound_before_the_brain_has_said_any(speculate: bool) -> N
             await asyncio.sleep(0.5)
             assert " ".join(drafter.told) == "Well you see it is noon. (whole)"
             assert drafter.heard_samples > 1.5 * 16_000, "it hears silence too"
+
+    run(main())
+
+
+@dataclass
+class TellingVoice(WordwiseVoice):
+    """Remembers what it was asked to say."""
+
+    given: list[str] = field(default_factory=list)
+
+    async def step(self, slot: int, x: VoiceInput, *, deadline_s: float = 0.0) -> VoiceOutput:
+        self.given += x.text.split()
+        return await super().step(slot, x)
+
+
+def test_prefix_and_first_sound_are_made_in_a_pause_and_thrown_away_if_the_person_goes_on() -> None:
+    async def main() -> None:
+        drafter = ScriptedDrafter([(0.01, "Never mind that"), (0.01, "Well you see")])
+        brain = FakeBrain([[9.0, "Never."], [9.0, "Never."], [9.0, "Never."], [0.1, "it is ", "noon."]])
+        voice = TellingVoice(0.02)
+        async with stand(brain, drafter, voice=voice, texts=["tell me a story"]).call(relay=RELAY) as caller:
+            before = len(caller.transport.received)
+            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(0.3))
+            assert voice.given == ["Never", "mind", "that"], "before anybody knows that the turn has ended"
+            await caller.speak(voiced(0.5))
+            told = {event["type"] for _, event in caller.transport.received[before:]}
+            assert told == {"input_audio_buffer.speech_started", "relay.partial"}
+            assert voice.open_slots == brain.running == 0
+            await caller.speak(room_noise(0.7))
+            assert said(await caller.done()) == "Well you see it is noon."
+            assert [report["prefix"] for report in drafts(caller)] == ["Well you see"]
+            outcomes = caller.services.metrics.speculations
+            assert [outcomes.labels(name)._value.get() for name in ("continued", "committed")] == [1, 1]
 
     run(main())
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.audio import VOICE_RATE_HZ
 from relay.channel import Channel
+from relay.engine.engine import Engine
 from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
+from relay.engine.voice_onnx import OnnxVoiceRunner
 from relay.speculation import HeldVoice
 from relay.stages.speak import speak
 from tests.fakes import FakeVoice, WordwiseVoice
@@ -83,3 +89,18 @@ def test_words_that_come_one_by_one_are_not_overtaken_by_their_sound(fed_sizes: 
                         output = await held.step(own, VoiceInput(""))
 
     run(main())
+
+
+def test_words_of_a_draft_have_their_first_sound_before_more_words_come() -> None:
+    """The voice that ships looks ahead; seven words are enough for it, whatever follows them."""
+    pytest.importorskip("onnxruntime")
+    prefix = ["Sure,", " I", " can", " help", " you", " with", " that."]
+
+    async def main() -> None:
+        async with Engine(OnnxVoiceRunner(), name="voice") as voice, voice.slot() as slot:
+            held = HeldVoice(voice, slot, speed=1.0)
+            await held.feed(prefix, final=False)
+            assert held.held_samples >= VOICE_RATE_HZ // 25
+            assert not held.has_failed
+
+    asyncio.run(main())

@@ -1,6 +1,7 @@
 """What steps of the torch runners take, host and device together, by how many are stepped.
 
-The recogniser and the language model are those that ship; the draft model has its size and random weights.
+The recogniser and the language model are those that ship; the draft model and its verifier have their size and random
+weights.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 from importlib import resources
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,17 +21,20 @@ import torch
 from relay.audio import EARS_RATE_HZ, Int16Array
 from relay.client.files import load
 from relay.engine.brain import BrainInput, Sampling
-from relay.engine.draft import DRAFT_FRAME_SAMPLES, DraftInput
+from relay.engine.draft import DRAFT_FRAME_SAMPLES, DraftInput, DraftOutput
 from relay.engine.draft_torch import TorchDraftRunner
 from relay.engine.ears import EarsInput
 from relay.engine.ears_torch import TorchEarsRunner
 from relay.engine.torch_runner import PREFILL_TOKENS, TorchBrainRunner
+from relay.engine.verifier import Judged, VerifierRunner
 from relay_benchmarks.streaming_measure import machine, percentiles, times_ms
 from relay_models import loading
 from relay_models.draft import DraftConfig, DraftModel, save_draft
 from relay_models.framing import chunk_samples
+from relay_models.verifier import Verifier, VerifierConfig, save_verifier
 
 Device = Literal["cpu", "cuda"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,38 +113,62 @@ def brain(device: Device, batches: Sequence[int], *, steps: int) -> list[dict[st
 
 
 def draft(device: Device, batches: Sequence[int], *, steps: int) -> list[dict[str, Any]]:
-    """A frame of 160 ms, and a draft of seven words, for each of so many sessions."""
+    """A frame of 160 ms, and a draft of seven words, for each of so many sessions.
+
+    Drafts also with the verdict on each: by the verifier on the host after they were fetched, and in the same step.
+    """
+    found = []
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        save_draft(DraftModel(DraftConfig()).eval(), Path(folder))
-        tokenizer = loading.locate("brain") / "tokenizer.json"
-        runner = TorchDraftRunner(
-            loading.locate("ears"), Path(folder), tokenizer, device=device, max_slots=max(batches), static=True
-        )
-        runner.load()
-    for slot in range(max(batches)):
-        runner.open(slot)
-    sound = _question()[:DRAFT_FRAME_SAMPLES]
-    inputs = {"frame": DraftInput(sound), "draft": DraftInput(sound[:0], draft_words=7)}
-    found = []
-    for rows in batches:
-        for what, x in inputs.items():
-            step: Callable[[], None] = partial(_step_all, runner, range(rows), x)
-            found.append(
-                {"what": what, "sessions": rows, **percentiles(times_ms(step, device, steps=steps, warm_up=_WARM_UP))}
+        sizes = DraftConfig()
+        model, judge = Path(folder) / "draft", Path(folder) / "verifier"
+        save_draft(DraftModel(sizes).eval(), model)
+        save_verifier(Verifier(VerifierConfig(hidden_size=sizes.decoder.hidden_size)), judge)
+        host = VerifierRunner(judge)
+        host.load()
+        sound = _question()[:DRAFT_FRAME_SAMPLES]
+        asked = DraftInput(sound[:0], draft_words=7, confidence=0.5)
+        for verifier in (None, judge):
+            runner = TorchDraftRunner(
+                *(loading.locate("ears"), model, loading.locate("brain") / "tokenizer.json"),
+                device=device,
+                max_slots=max(batches),
+                static=True,
+                verifier=verifier,
             )
-    runner.unload()
+            runner.load()
+            for slot in range(max(batches)):
+                runner.open(slot)
+            for rows in batches:
+                make = partial(_step_all, runner, range(rows), asked)
+                steps_of: dict[str, Callable[[], object]] = {"draft, judged in the step": make}
+                if verifier is None:
+                    steps_of = {
+                        "frame": partial(_step_all, runner, range(rows), DraftInput(sound)),
+                        "draft": make,
+                        "draft, judged on the host": partial(_judge_all, make, host),
+                    }
+                for what, step in steps_of.items():
+                    times = times_ms(step, device, steps=steps, warm_up=_WARM_UP)
+                    found.append({"what": what, "sessions": rows, **percentiles(times)})
+            runner.unload()
     return found
 
 
-def _step_all(runner: TorchDraftRunner, slots: Sequence[int], x: DraftInput) -> None:
-    _checked(runner.step(slots, [x] * len(slots)))
+def _step_all(runner: TorchDraftRunner, slots: Sequence[int], x: DraftInput) -> Sequence[DraftOutput]:
+    return _checked(runner.step(slots, [x] * len(slots)))
 
 
-def _checked(outputs: Sequence[object]) -> None:
+def _judge_all(make: Callable[[], Sequence[DraftOutput]], host: VerifierRunner) -> None:
+    drafts = [output.draft for output in make() if output.draft is not None]
+    _checked(host.step(range(len(drafts)), [Judged(one, 0.5) for one in drafts]))
+
+
+def _checked(outputs: Sequence[T | BaseException]) -> Sequence[T]:
     for output in outputs:
         if isinstance(output, BaseException):
             raise output
+    return cast("Sequence[T]", outputs)
 
 
 def _question() -> Int16Array:

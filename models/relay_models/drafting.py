@@ -77,6 +77,8 @@ class Drafting:
 
     Attributes:
         banned: [vocabulary] bool, tokens that no draft says.
+        begins: [vocabulary] bool, tokens that begin a word wherever they stand.
+        end: The token with which a turn ends.
 
     Raises:
         ValueError: The tokenizer is another model's.
@@ -88,13 +90,13 @@ class Drafting:
                 f"a tokenizer of {tokenizer.size} tokens; the draft model has {config.text_tokens} tokens of text"
             )
         self._tokenizer = tokenizer
-        self._begin, self._end = config.token(Special.BOS), config.token(Special.EOS)
+        self._begin, self.end = config.token(Special.BOS), config.token(Special.EOS)
         self.banned = np.zeros(config.decoder.vocab_size, dtype=np.bool_)
         self.banned[[getattr(tokenizer, name) for name in ("end", "system", "user", "assistant")]] = True
         self.banned[config.text_tokens :] = True
-        self.banned[self._end] = False
-        self._begins = np.zeros_like(self.banned)
-        self._begins[[token for token in range(tokenizer.size) if begins_word(token, tokenizer)]] = True
+        self.banned[self.end] = False
+        self.begins = np.zeros_like(self.banned)
+        self.begins[[token for token in range(tokenizer.size) if begins_word(token, tokenizer)]] = True
 
     def run(
         self,
@@ -119,10 +121,10 @@ class Drafting:
         while active.any() and count <= max_tokens:  # one more, to see whether it ends there
             blocks.append(step(previous))
             for previous in blocks[-1].token.T[: max_tokens + 1 - count]:
-                words += self._begins[previous] if count else 0
+                words += self.begins[previous] if count else 0
                 count += 1
                 # One word more than is wanted shows that the last one is whole.
-                active &= (previous != self._end) & (words <= max_words)
+                active &= (previous != self.end) & (words <= max_words)
                 if not active.any():
                     break
         whole = Chosen(*(np.concatenate(parts, axis=1)[:, :count] for parts in zip(*blocks, strict=True)))
@@ -131,8 +133,8 @@ class Drafting:
     def _cut(self, said: Chosen, max_tokens: int, max_words: int) -> Drafted:
         """The whole words of what one row said, [steps, ...] each; what follows its end has no meaning."""
         tokens = said.token.tolist()
-        ended = self._end in tokens
-        ends = word_ends(tokens[: tokens.index(self._end)] if ended else tokens, self._tokenizer)
+        ended = self.end in tokens
+        ends = word_ends(tokens[: tokens.index(self.end)] if ended else tokens, self._tokenizer)
         kept = [at for at in (ends if ended else ends[:-1])[:max_words] if at <= max_tokens]
         part = slice(0, kept[-1] if kept else 0)
         return Drafted(

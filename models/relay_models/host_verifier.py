@@ -114,7 +114,8 @@ class HostVerifier:
         weights = self._weights
         scalars = scalars_of(draft, confidence)
         x = _gelu(self._norm("project_norm", self._linear("project", draft.hidden)))
-        x = x / (1 + np.exp(-self._linear("gate", scalars))) + scalars @ weights["shift.weight"].T
+        gate = np.minimum(-self._linear("gate", scalars), 80)  # a token may be next to impossible: no overflow
+        x = x / (1 + np.exp(gate)) + scalars @ weights["shift.weight"].T
         x = x + weights["positions.weight"][: len(x)]
         inner = _gelu(self._linear("feed_forward.0", self._norm("norm", x)))
         x = self._norm("pool_norm", x + self._linear("feed_forward.3", inner))

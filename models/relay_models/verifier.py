@@ -10,7 +10,7 @@ network without torch, and judges.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +122,17 @@ class Verifier(nn.Module):
         numbers = torch.arange(self.config.max_words + 1, device=x.device)
         counts = self.count(pooled).masked_fill(numbers > batch.words[:, None], -torch.inf)
         return self.commit(pooled)[:, 0], counts
+
+    def judge(self, batch: DraftBatch) -> tuple[Tensor, Tensor]:
+        """`HostVerifier.judge` of every draft, without a look at any on the host; empty ones are of no words.
+
+        Returns:
+            Probabilities [batch] float32, and how many words may be spoken [batch] int64.
+        """
+        said = batch.counts > 0
+        logits, numbers = self(replace(batch, counts=batch.counts.clamp(min=1)))  # a mean over nothing would be nan
+        probability = torch.sigmoid(self.config.scale * logits.float() + self.config.shift) * said
+        return probability, numbers.argmax(-1) * (said & (probability >= self.config.threshold))
 
 
 def focal_loss(

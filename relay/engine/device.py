@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import sys
 from typing import Literal
 
 from relay.config import Device
@@ -26,6 +27,12 @@ def resolve(device: Device) -> Literal["cpu", "cuda"]:
     if device == "cuda":
         raise EngineUnavailable("--device cuda needs an NVIDIA GPU and torch: pip install 'relay-dialogue[gpu]'")
     return "cpu"
+
+
+def memory_bytes() -> int:
+    """GPU memory that tensors of this process take; 0 where no model runs on a GPU."""
+    torch = sys.modules.get("torch")  # where nobody has imported it, nothing of it is on a GPU
+    return int(torch.cuda.memory_allocated()) if torch is not None and torch.cuda.is_initialized() else 0
 
 
 def _has_driver() -> bool:

@@ -26,12 +26,14 @@ class DraftInput:
         words: Words of a reply of ours whose sound has begun since then; a reply begins with its first words.
         ended: That reply has ended: said to its end, or broken off.
         draft_words: How many words to draft; 0 for none.
+        confidence: How sure the recogniser is of what the draft answers, 0 to 1; 0 if nobody knows.
     """
 
     pcm: Int16Array
     words: str = ""
     ended: Literal["", "whole", "broken"] = ""
     draft_words: int = 0
+    confidence: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,13 @@ class Draft:
         words: In order, punctuation included; joined by spaces they are the text.
         complete: The model would end its turn after them.
         evidence: What the verifier that belongs to this engine needs to judge it; nobody else looks at it.
+        judgement: Of the verifier, where the engine has asked it already; None: nobody has (`stages.verify`).
     """
 
     words: tuple[str, ...]
     complete: bool = False
     evidence: Drafted | None = field(default=None, compare=False)
+    judgement: Judgement | None = None
 
 
 @dataclass(frozen=True, slots=True)

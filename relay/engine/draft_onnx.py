@@ -12,12 +12,12 @@ import numpy as np
 from relay.engine.draft import DRAFT_FRAME_SAMPLES
 from relay.engine.ears_onnx import OnnxEncoder
 from relay.engine.ears_onnx import State as EncoderState
-from relay.engine.learned_draft import Floats, Integers, LearnedDraft
+from relay.engine.learned_draft import Floats, Forked, Integers, LearnedDraft
 from relay.engine.onnx_graph import open_graph
 from relay.errors import WeightsError
 from relay_models import loading
 from relay_models.draft_config import DRAFT, LISTEN, RIGHT, DraftConfig, keys_name, values_name
-from relay_models.drafting import Chosen, Drafted, Drafting
+from relay_models.drafting import Chosen, Drafting
 from relay_models.ears_folder import graph_name, open_folder
 from relay_models.framing import ENDLESS
 from relay_models.tokenizer import ChatTokenizer
@@ -148,7 +148,7 @@ class OnnxDraftRunner(LearnedDraft):
             one.memory.write(new[row : row + 1])
         return specials
 
-    def _fork(self, slots: Sequence[int], max_tokens: int, max_words: int) -> list[Drafted]:
+    def _fork(self, slots: Sequence[int], confidences: Floats, max_tokens: int, max_words: int) -> list[Forked]:
         fork = _Memory.join([self._streams[slot].memory for slot in slots])
 
         def step(previous: Integers) -> Chosen:
@@ -157,7 +157,8 @@ class OnnxDraftRunner(LearnedDraft):
             fork.write(new)
             return Chosen(*(part[:, None] for part in chosen))
 
-        return self._drafting.run(step, len(slots), max_tokens=max_tokens, max_words=max_words)
+        made = self._drafting.run(step, len(slots), max_tokens=max_tokens, max_words=max_words)
+        return [(each, None) for each in made]
 
     def _feed(self, memory: _Memory) -> dict[str, Any]:
         return {"entries": memory.entries, **dict(zip(self._rings, memory.rings, strict=True))}

@@ -1,4 +1,8 @@
-"""Runs the duplex draft model in torch: on a GPU as CUDA graphs, frames and whole drafts; elsewhere step by step."""
+"""Runs the duplex draft model in torch: on a GPU as CUDA graphs, frames and whole drafts; elsewhere step by step.
+
+With a verifier, a graph goes from a slot's state over all tokens of a draft to what is thought of it, and what the host
+waits for comes in one copy. Between, it would cost a fetch, a launch and a hop to another thread.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from relay.engine.draft import DRAFT_FRAME_SAMPLES
-from relay.engine.learned_draft import Floats, Integers, LearnedDraft
+from relay.engine.draft import DRAFT_FRAME_SAMPLES, Judgement
+from relay.engine.learned_draft import Floats, Forked, Integers, LearnedDraft
 from relay.engine.torch_steps import own_stream, powers, static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
-from relay_models.drafting import Chosen, Drafted, Drafting
+from relay_models.drafting import MAX_TOKENS, Chosen, Drafting
 from relay_models.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
-    from relay_models.draft_slots import DraftSlots
+    from relay_models.draft_slots import DraftSlots, Judging
     from relay_models.draft_stream import Drafter, DraftStream
     from relay_models.slot_pipeline import Pipeline
     from relay_models.state import StreamState
@@ -36,6 +40,7 @@ class TorchDraftRunner(LearnedDraft):
         device: Torch device.
         max_slots: How many sessions may be followed.
         static: Steps of a few sizes, drafts in blocks of tokens; None: on a GPU.
+        verifier: Folder of the verifier that judges drafts in the same step, where steps are static.
     """
 
     def __init__(
@@ -47,10 +52,12 @@ class TorchDraftRunner(LearnedDraft):
         device: Literal["cpu", "cuda"] = "cpu",
         max_slots: int = 64,
         static: bool | None = None,
+        verifier: Path | None = None,
     ) -> None:
         super().__init__(ears, draft, tokenizer, max_slots=max_slots, max_batch=min(max_slots, _MAX_BATCH))
         self._device = device
         self._static = device == "cuda" if static is None else static
+        self._verifier_folder = verifier
         self._stream: DraftStream
         self._drafter: Drafter
         self._state: StreamState
@@ -78,24 +85,36 @@ class TorchDraftRunner(LearnedDraft):
             self._config = model.config
             self._stream = DraftStream(load_ears(self._ears_folder).to(self._device), model)
             self._drafter = Drafter(model, self._tokenizer)
+            self._drafting = Drafting(self._config, self._tokenizer)
+            judging = self._load_judging() if self._static else None
         except (loading.WeightsError, ValueError) as error:
             raise WeightsError(str(error)) from error
         except (RuntimeError, AssertionError) as error:  # torch without CUDA raises the latter
             raise EngineUnavailable(f"torch cannot use {self._device!r}: {' '.join(str(error).split())}") from error
         assert self._stream.chunk_samples == DRAFT_FRAME_SAMPLES
         if self._static:
-            self._prepare_static()
+            self._prepare_static(judging)
             return
         with torch.no_grad():
             self._state = self._stream.fresh_state(self.max_slots)
 
-    def _prepare_static(self) -> None:
-        import torch
+    def _load_judging(self) -> Judging | None:
+        """The verifier behind a draft's tokens. Raises ValueError or `relay_models`' WeightsError."""
+        from relay_models.draft_slots import Judging
+        from relay_models.verifier import load_verifier
 
+        if self._verifier_folder is None:
+            return None
+        verifier = load_verifier(self._verifier_folder).to(self._device)
+        ours, its = self._config.decoder.hidden_size, verifier.config.hidden_size
+        if its != ours:
+            raise ValueError(f"a verifier of states of {its} numbers with a draft model of {ours}; they do not fit")
+        return Judging(verifier, self._drafting)
+
+    def _prepare_static(self, judging: Judging | None) -> None:
         from relay_models.draft_slots import DraftSlots
 
-        self._drafting = Drafting(self._config, self._tokenizer)
-        slots = DraftSlots(self._stream, torch.from_numpy(self._drafting.banned), self.max_slots)
+        slots = DraftSlots(self._stream, self._drafting, self.max_slots, judging=judging)
         sizes = powers(self.max_batch)
         self._listening = static_steps(slots.listen, slots.listen_inputs, sizes, name="draft model")
         self._decoding = static_steps(slots.draft, slots.draft_inputs, sizes, name="draft model")
@@ -139,15 +158,23 @@ class TorchDraftRunner(LearnedDraft):
         specials = listened.specials.cpu().numpy()
         return specials
 
-    def _fork(self, slots: Sequence[int], max_tokens: int, max_words: int) -> list[Drafted]:
+    def _fork(self, slots: Sequence[int], confidences: Floats, max_tokens: int, max_words: int) -> list[Forked]:
         if not self._static:
-            return self._drafter.draft(self._state, slots, max_tokens=max_tokens, max_words=max_words)
+            made = self._drafter.draft(self._state, slots, max_tokens=max_tokens, max_words=max_words)
+            return [(each, None) for each in made]
         begin = np.ones(len(slots), dtype=np.bool_)
+        judged: list[Judgement | None] = [None] * len(slots)
 
         def block(previous: Integers) -> Chosen:
-            step = self._decoding.start(slots=np.array(slots), previous=previous, begin=begin)
+            words = np.full(len(slots), max_words)
+            step = self._decoding.start(
+                slots=np.array(slots), previous=previous, begin=begin, confidence=confidences, words=words
+            )
             begin[:] = False  # the others continue it
-            tokens, hidden, numbers = step.results()
+            tokens, hidden, numbers, *thought = step.results()
+            if thought and max_tokens <= MAX_TOKENS:  # the draft is this block, no more
+                judged[:] = map(Judgement, *(each.tolist() for each in thought))
             return Chosen(tokens, hidden, *np.moveaxis(numbers, 2, 0))
 
-        return self._drafting.run(block, len(slots), max_tokens=max_tokens, max_words=max_words)
+        drafts = self._drafting.run(block, len(slots), max_tokens=max_tokens, max_words=max_words)
+        return list(zip(drafts, judged, strict=True))

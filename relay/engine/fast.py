@@ -95,16 +95,24 @@ class NoVerifier:
 
 
 def make_runner(
-    ears: Path, draft: Path, tokenizer: Path, device: Literal["cpu", "cuda"], *, max_slots: int
+    ears: Path,
+    draft: Path,
+    tokenizer: Path,
+    device: Literal["cpu", "cuda"],
+    *,
+    max_slots: int,
+    verifier: Path | None = None,
 ) -> LearnedDraft:
     """The draft model's runner: torch on a GPU; on the CPU its graphs, or torch where it has none.
+
+    On a GPU the verifier, if there is one, judges in the draft's step; on the CPU it is asked by itself.
 
     Raises:
         EngineUnavailable: There are no graphs, and no torch.
     """
     if _runs_as_graphs(ears, draft, device):
         return OnnxDraftRunner(ears, draft, tokenizer, max_slots=max_slots)
-    return TorchDraftRunner(ears, draft, tokenizer, device=device, max_slots=max_slots)
+    return TorchDraftRunner(ears, draft, tokenizer, device=device, max_slots=max_slots, verifier=verifier)
 
 
 @contextlib.asynccontextmanager
@@ -122,7 +130,10 @@ async def open_fast(
         tokenizer = loading.locate("brain") / "tokenizer.json"
     except loading.WeightsError as error:
         raise WeightsError(str(error)) from error
-    runner = make_runner(found["ears"], found["draft"], tokenizer, devices.resolve(device), max_slots=max_slots)
+    where = devices.resolve(device)
+    runner = make_runner(
+        found["ears"], found["draft"], tokenizer, where, max_slots=max_slots, verifier=found.get("verifier")
+    )
     async with contextlib.AsyncExitStack() as stack:
         engine = await stack.enter_async_context(Engine(runner, name="draft", urgent=_drafts))
         verifier: Verifier = NoVerifier()

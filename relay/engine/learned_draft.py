@@ -1,7 +1,8 @@
 """The duplex draft model behind the engine contract: what is common to its runners.
 
 Audio waits until it fills a frame of 160 ms; frames of several slots are heard together. What is said on our side is
-told to the model token by token, at the pace of its frames. A draft is made on a fork of the slot's state.
+told to the model token by token, at the pace of its frames. A draft is made on a fork of the slot's state, and a
+runner with the verifier beside it judges it at once.
 
 The model hears through an encoder pass of its own, though a recogniser with the same weights may run beside it. To
 share the recogniser's frames, three things would have to change, none of them here alone:
@@ -24,12 +25,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from relay.audio import Int16Array
-from relay.engine.draft import DRAFT_FRAME_SAMPLES, Draft, DraftInput, DraftOutput
+from relay.engine.draft import DRAFT_FRAME_SAMPLES, Draft, DraftInput, DraftOutput, Judgement
 from relay_models.draft_config import DraftConfig, Special
 from relay_models.drafting import MAX_TOKENS, Drafted
 from relay_models.framing import LEAD_IN_SAMPLES
@@ -37,6 +39,8 @@ from relay_models.tokenizer import ChatTokenizer
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+Forked: TypeAlias = tuple[Drafted, Judgement | None]
+"""A draft, and what the verifier thinks of it where the runner has asked it."""
 
 _TOKENS_A_WORD = 3  # the bound of a long draft
 
@@ -109,8 +113,14 @@ class LearnedDraft(ABC):
         """
 
     @abstractmethod
-    def _fork(self, slots: Sequence[int], max_tokens: int, max_words: int) -> list[Drafted]:
-        """Drafts on forks of these slots, whose state stays; see `relay_models.drafting`."""
+    def _fork(self, slots: Sequence[int], confidences: Floats, max_tokens: int, max_words: int) -> list[Forked]:
+        """Drafts on forks of these slots, whose state stays; see `relay_models.drafting`.
+
+        Args:
+            slots: Which, each once.
+            confidences: [slots], see `DraftInput`; for the verifier, where it is asked here.
+            max_tokens, max_words: Bounds of a draft.
+        """
 
     def open(self, slot: int) -> None:
         """Gives a slot fresh state."""
@@ -132,7 +142,7 @@ class LearnedDraft(ABC):
             self._hear(hearing)
         for slot, x in zip(slots, xs, strict=True):
             self._say(self._slots[slot], x)
-        drafts = self._draft({slot: x.draft_words for slot, x in zip(slots, xs, strict=True) if x.draft_words})
+        drafts = self._draft({slot: x for slot, x in zip(slots, xs, strict=True) if x.draft_words})
         return [DraftOutput(self._slots[slot].begin_probability, drafts.get(slot)) for slot in slots]
 
     def _hear(self, slots: Sequence[int]) -> None:
@@ -160,13 +170,14 @@ class LearnedDraft(ABC):
         if x.ended:
             row.in_turn = False
 
-    def _draft(self, words: dict[int, int]) -> dict[int, Draft]:
+    def _draft(self, asked: dict[int, DraftInput]) -> dict[int, Draft]:
         drafts: dict[int, Draft] = {}
-        for wanted in set(words.values()):
-            slots = [slot for slot, count in words.items() if count == wanted]
+        for wanted in {x.draft_words for x in asked.values()}:
+            slots = [slot for slot, x in asked.items() if x.draft_words == wanted]
+            sure = np.array([asked[slot].confidence for slot in slots], dtype=np.float32)
             bound = max(MAX_TOKENS, _TOKENS_A_WORD * wanted) if wanted > MAX_TOKENS else MAX_TOKENS
-            for slot, made in zip(slots, self._fork(slots, bound, wanted), strict=True):
-                drafts[slot] = Draft(self._words(made), made.complete, made)
+            for slot, (made, judged) in zip(slots, self._fork(slots, sure, bound, wanted), strict=True):
+                drafts[slot] = Draft(self._words(made), made.complete, made, judged)
         return drafts
 
     def _words(self, made: Drafted) -> tuple[str, ...]:

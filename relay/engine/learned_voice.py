@@ -2,6 +2,15 @@
 
 Text goes through the front end to words of phonemes, these through `VoicePlan` to frames, 80 ms a step. A step of the
 engine gives a step of sound to every slot that has the frames for one; those slots share one call of the model.
+
+So a draft's tokens come to the voice by way of the host: they are words first, and these are looked up in a dictionary.
+What that costs was measured on one core of a shared AMD EPYC, for twelve prefixes of seven words: tokens to words 0.006
+ms; words to sounds 0.18 ms, of which 0.11 is left when all have been looked up before, and up to 1.7 ms with names that
+no dictionary has; from the draft's engine having the draft to the voice's beginning with it, through both threads and
+the event loop, 0.31 ms (P95 0.5) where the verifier judged in the draft's step, 1.36 (1.9) where it is asked after it;
+then the first sound takes the voice 6.8 ms. Hence nothing is looked up while the verifier decides: it would win 0.07 ms
+of that millisecond, for words of which some are not spoken. What wins is to do all of it before the turn has ended:
+`relay.speculation`.
 """
 
 from __future__ import annotations

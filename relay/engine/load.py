@@ -44,16 +44,24 @@ class Load:
 
     Args:
         max_batch: Most rows of a step.
+
+    Attributes:
+        steps: How many there have been, ever.
+        seconds: What they took together.
     """
 
     def __init__(self, max_batch: int) -> None:
         self._max_batch = max_batch
+        self.steps = 0
+        self.seconds = 0.0
         self._parts = [_Part() for _ in range(_PARTS)]
         # Decaying sums over steps, for a line through (rows, seconds).
         self._n = self._r = self._rr = self._t = self._rt = 0.0
 
     def stepped(self, now_s: float, rows: int, seconds: float) -> None:
         """A step of so many rows took so long."""
+        self.steps += 1
+        self.seconds += seconds
         part = self._part(now_s)
         part.busy_s += seconds
         part.rows += rows

@@ -22,6 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from relay.config import ServerConfig
+from relay.engine.device import memory_bytes
 from relay.engine.load import Admission, Load
 from relay.engine.remote import EngineLink
 from relay.errors import ConfigError, RelayError, shown
@@ -145,6 +146,9 @@ class RelayServer:
                 self.metrics.tasks.set(len(asyncio.all_tasks()))
                 for name, used in self._used().items():
                     self.metrics.load.labels(name).set(used)
+                for name, load in self._loads.items():
+                    self.metrics.stepped(name, load.steps, load.seconds)
+                self.metrics.device_memory.set(memory_bytes())
                 return _response(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.exposition())
             case _ if path in self._page:
                 file = self._page[path]

@@ -21,10 +21,11 @@ _MAX_AUDIO_S = 4.0  # of audio that may wait: a model that is slower than real t
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Somebody waits for a draft of `words` words."""
+    """Somebody waits for a draft of `words` words, an answer to what was heard with this confidence."""
 
     words: int
     answer: asyncio.Future[Draft]
+    confidence: float = 0.0
 
 
 Item: TypeAlias = DraftInput | Asked
@@ -50,14 +51,19 @@ def tell(inbox: Inbox, item: Item) -> None:
             inbox.put_nowait(item)
 
 
-async def draft(inbox: Inbox, words: int) -> Draft:
+async def draft(inbox: Inbox, words: int, confidence: float = 0.0) -> Draft:
     """The draft of a reply to what has been heard until now.
+
+    Args:
+        inbox: Of the task that follows the session.
+        words: How many.
+        confidence: How sure the recogniser is of what was heard; 0 if nobody knows.
 
     Raises:
         StageFailed: The draft model failed, or has no slot free.
     """
     answer: asyncio.Future[Draft] = asyncio.get_running_loop().create_future()
-    tell(inbox, Asked(words, answer))
+    tell(inbox, Asked(words, answer, confidence))
     return await answer
 
 
@@ -92,7 +98,7 @@ async def _take(items: list[Item], engine: DraftEngine, slot: int) -> None:
     now_s = asyncio.get_running_loop().time()
     if isinstance(first, Asked):
         if not first.answer.done():  # nobody may wait any more
-            asked = DraftInput(np.empty(0, np.int16), draft_words=first.words)
+            asked = DraftInput(np.empty(0, np.int16), draft_words=first.words, confidence=first.confidence)
             output = await engine.step(slot, asked, deadline_s=now_s + _DRAFTED_S)
             if output.draft is None:
                 raise ValueError("it gave no draft")

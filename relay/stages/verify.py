@@ -1,4 +1,8 @@
-"""Verify: a draft -> the words of it that may be spoken."""
+"""Verify: a draft -> the words of it that may be spoken. The one place where that is decided, whoever judged it.
+
+The verifier is asked here, unless the draft's engine has asked it already: on a GPU it comes right behind the draft,
+before the host sees either (`relay_models.draft_slots`).
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ async def verify(draft: Draft, confidence: float, verifier: Verifier) -> Verdict
     Args:
         draft: What was drafted.
         confidence: How sure the recogniser is of what it answers; 0 if nobody knows.
-        verifier: Judges it.
+        verifier: Judges it, if its engine has not.
 
     Raises:
         StageFailed: The verifier failed, or gave what is no judgement.
@@ -35,7 +39,7 @@ async def verify(draft: Draft, confidence: float, verifier: Verifier) -> Verdict
     if not draft.words:
         return Verdict((), None)
     try:
-        judged = await verifier.judge(draft, confidence)
+        judged = draft.judgement or await verifier.judge(draft, confidence)
     except Exception as error:
         raise StageFailed("verify", f"the verifier failed: {error}") from error
     if not 0.0 <= judged.probability <= 1.0 or judged.words < 0:

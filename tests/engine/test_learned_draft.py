@@ -26,7 +26,7 @@ from relay.engine.learned_draft import LearnedDraft
 from relay.engine.verifier import EngineVerifier, VerifierRunner
 from relay.errors import EngineUnavailable, WeightsError
 from relay.server.app import RelayServer
-from relay_models import export, loading
+from relay_models import loading
 from relay_models.draft import DraftModel, Special, load_draft, save_draft
 from relay_models.draft_config import DRAFT
 from relay_models.draft_stream import Drafter, DraftStream
@@ -34,18 +34,13 @@ from relay_models.drafting import Drafted
 from relay_models.ears import Ears, load_ears
 from relay_models.framing import LEAD_IN_SAMPLES
 from relay_models.host_verifier import load_host_verifier
-from relay_models.verifier import Verifier, VerifierConfig, save_verifier
-from tests.engine.ears_models import small_ears
-from tests.engine.ears_models import write_exported as write_exported_ears
-from tests.models.draft.exported import packable_model, write_exported
+from tests.engine.draft_models import MODEL, write_models
 from tests.models.draft.tiny_draft import TOKENIZER, draft_model
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
 
 pytestmark = pytest.mark.timeout(600)  # a busy machine takes minutes to export
-SEED = 2  # of a model whose drafts have words
-MODEL = packable_model(SEED, window=64)
 SIL, BOS, EOS, STP = (MODEL.config.token(each) for each in (Special.SIL, Special.BOS, Special.EOS, Special.STP))
 PCM = (np.random.default_rng(0).standard_normal(20 * DRAFT_FRAME_SAMPLES) * 3000).astype(np.int16)
 NOTHING = np.zeros(0, np.int16)
@@ -60,18 +55,8 @@ if torch.cuda.is_available():
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Products of the graphs keep their activations in float32 here, so that both runners say the same, exactly.
-
-    What int8 activations change is measured in `test_draft_export`.
-    """
     folder = tmp_path_factory.mktemp("models")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "ACCURACY_LEVEL", 0)
-        write_exported_ears(folder / "ears", small_ears(rights=(1,)))
-        write_exported(folder / "draft", MODEL)
-    torch.manual_seed(0)
-    config = VerifierConfig(hidden_size=MODEL.config.decoder.hidden_size, size=16, threshold=0.0)
-    save_verifier(Verifier(config), folder / "verifier")
+    write_models(folder)
     return folder
 
 

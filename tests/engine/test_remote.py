@@ -166,7 +166,8 @@ DRAFTED = st.builds(
     NUMBERS,
     NUMBERS,
 )
-DRAFTS = st.builds(Draft, st.lists(st.text()).map(tuple), st.booleans(), st.none() | DRAFTED)
+JUDGEMENTS = st.builds(Judgement, FLOATS, st.integers(0, 9))
+DRAFTS = st.builds(Draft, st.lists(st.text()).map(tuple), st.booleans(), st.none() | DRAFTED, st.none() | JUDGEMENTS)
 VALUES = {
     "ears": st.builds(EarsInput, PCM, st.booleans())
     | st.builds(
@@ -188,9 +189,9 @@ VALUES = {
         st.lists(st.integers(0, 9)),
     )
     | st.builds(BrainOutput, st.none() | st.integers(0, 9), FLOATS, FLOATS, FLOATS, FLOATS),
-    "draft": st.builds(DraftInput, PCM, st.text(), st.sampled_from(["", "whole", "broken"]), st.integers(0, 9))
+    "draft": st.builds(DraftInput, PCM, st.text(), st.sampled_from(["", "whole", "broken"]), st.integers(0, 9), FLOATS)
     | st.builds(DraftOutput, st.none() | FLOATS, st.none() | DRAFTS),
-    "verifier": st.builds(Judged, DRAFTS, FLOATS) | st.builds(Judgement, FLOATS, st.integers(0, 9)),
+    "verifier": st.builds(Judged, DRAFTS, FLOATS) | JUDGEMENTS,
 }
 GIVEN = (EarsOutput, VoiceOutput, BrainOutput, DraftOutput, Judgement)
 

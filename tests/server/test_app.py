@@ -290,6 +290,10 @@ def test_callers_are_refused_for_want_of_time_and_those_inside_go_on(serving: An
             lines = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("relay_load"))
             assert set(lines) == {f'relay_load{{part="{part}"}}' for part in ("ears", "voice", "sockets")}
             assert float(lines['relay_load{part="voice"}']) > 0.1
+            counted = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if line.startswith("relay_step"))
+            assert float(counted['relay_steps_total{part="voice"}']) >= 1
+            assert float(counted['relay_step_seconds_total{part="voice"}']) > 0
+            assert "\nrelay_device_memory_bytes " in metrics
 
     asyncio.run(main())
 

@@ -51,6 +51,21 @@ def test_a_draft_answers_all_that_was_heard_before_it() -> None:
     run(main())
 
 
+def test_what_the_engine_has_judged_is_not_judged_again() -> None:
+    async def main() -> None:
+        engine = ScriptedDrafter(judgement=Judgement(0.8, 2))
+        verifier = ScriptedVerifier()
+        async with following(engine) as inbox:
+            made = await draft(inbox, 7, 0.6)
+            verdict = await verify(made, 0.6, verifier)
+        assert (verdict.words, verdict.probability) == (("Well", "you"), 0.8)
+        assert (engine.confidences, verifier.confidences) == ([0.6], [])
+        with pytest.raises(StageFailed, match="no judgement"):
+            await verify(Draft(("Well",), judgement=Judgement(float("nan"), 1)), 0.6, verifier)
+
+    run(main())
+
+
 def test_a_model_that_fails_is_begun_anew_when_it_is_asked_next() -> None:
     async def main() -> None:
         engine = ScriptedDrafter(fails_at=2)

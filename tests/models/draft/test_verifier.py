@@ -80,6 +80,15 @@ def test_the_host_judges_alone_as_the_network_does_among_others(shapes: list[tup
             assert HOST.judge(draft, confidence) == Judgement(0.0, 0)
 
 
+def test_a_token_that_was_next_to_impossible_is_judged_as_the_network_does() -> None:
+    """Numbers that no float32 holds the exponential of are no warning and no nan."""
+    draft = drafted(4, torch.Generator().manual_seed(1))
+    draft = dataclasses.replace(draft, log_probability=np.array([-700, -1, -90, 0], dtype=np.float32))
+    with torch.no_grad():
+        logits, _ = MODEL(DraftBatch.join([draft], [0.5]))
+    assert HOST.logits(draft, 0.5)[0] == pytest.approx(float(logits[0]), rel=1e-4, abs=1e-4)
+
+
 def test_all_that_it_is_shown_counts() -> None:
     draft = drafted(6, torch.Generator().manual_seed(0))
 
