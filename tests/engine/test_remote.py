@@ -22,7 +22,7 @@ import relay.errors
 from relay.audio import Int16Array
 from relay.engine import remote
 from relay.engine.brain import BrainInput, BrainOutput, Sampling
-from relay.engine.draft import Draft, DraftInput, DraftOutput, Judgement
+from relay.engine.draft import Draft, DraftInput, DraftOutput, Judgement, Signals
 from relay.engine.ears import EarsInput, EarsOutput, Word
 from relay.engine.engine import Engine, Steps
 from relay.engine.host import EngineHost
@@ -167,6 +167,7 @@ DRAFTED = st.builds(
     NUMBERS,
 )
 DRAFTS = st.builds(Draft, st.lists(st.text()).map(tuple), st.booleans(), st.none() | DRAFTED)
+SIGNALS = st.builds(Signals, st.integers(0, 2**40), FLOATS, FLOATS, FLOATS, st.none() | FLOATS, st.none() | FLOATS)
 VALUES = {
     "ears": st.builds(EarsInput, PCM, st.booleans())
     | st.builds(
@@ -188,8 +189,8 @@ VALUES = {
         st.lists(st.integers(0, 9)),
     )
     | st.builds(BrainOutput, st.none() | st.integers(0, 9), FLOATS, FLOATS, FLOATS, FLOATS),
-    "draft": st.builds(DraftInput, PCM, st.text(), st.sampled_from(["", "whole", "broken"]), st.integers(0, 9))
-    | st.builds(DraftOutput, st.none() | FLOATS, st.none() | DRAFTS),
+    "draft": st.builds(DraftInput, PCM, st.text(), st.sampled_from(["", "whole", "broken"]), *[st.integers(0, 9)] * 2)
+    | st.builds(DraftOutput, st.none() | SIGNALS, st.none() | DRAFTS),
     "verifier": st.builds(Judged, DRAFTS, FLOATS) | st.builds(Judgement, FLOATS, st.integers(0, 9)),
 }
 GIVEN = (EarsOutput, VoiceOutput, BrainOutput, DraftOutput, Judgement)
