@@ -42,9 +42,20 @@ def goes_on(text: str) -> bool:
     return bool(words) and words[-1] in OPEN_WORDS
 
 
-def may_be_end(text: str, silence_ms: int) -> bool:
-    """Whether a silence after these words is long enough to be the end of the turn; without words none is."""
-    return bool(text.strip()) and silence_ms >= (HESITANT_MS if goes_on(text) else FINISHED_MS)
+def may_be_end(text: str, silence_ms: int, needed_ms: int | None = None) -> bool:
+    """Whether a silence after these words is long enough to be the end of the turn; without words none is.
+
+    Args:
+        text: What was heard of it.
+        silence_ms: The silence so far.
+        needed_ms: Silence that ends the turn, if that depends on how it was said: where it is over before it would be
+            likely by the words alone, any silence is enough.
+    """
+    if not text.strip():
+        return False
+    if needed_ms is not None and needed_ms < FINISHED_MS:
+        return silence_ms > 0
+    return silence_ms >= (HESITANT_MS if goes_on(text) else FINISHED_MS)
 
 
 def same_words(one: str, other: str) -> bool:

@@ -92,6 +92,7 @@ class UserSide:
         self._turn_id: int | None = None
         self._turns: dict[int, UserTurn] = {}
         self._begun: UserTurn
+        self._needed_ms: int | None = None  # silence that ends the turn, where what is said decides
         self._unwanted: list[int] = []  # turns that were none, whose end the recogniser has not been told
         self._word_delay_ms: int | None = None
 
@@ -336,6 +337,7 @@ class UserSide:
     def _wait_for_more(self) -> None:
         """With semantic turn detection, a turn that sounds unfinished is given more time."""
         detection = self._protocol.config.turn_detection
+        self._needed_ms = None
         if self._turn_id is None or detection is None or detection.type != "semantic_vad":
             return
         user_turn = self._turns[self._turn_id]
@@ -345,9 +347,9 @@ class UserSide:
         probability = judged[1] if judged is not None and same_words(judged[0], text) else None
         evidence = end_evidence(self._signals(), self._intake.received_samples, self._intake.silence_ms)
         is_believed = self._word_delay_ms is not None
-        self._intake.wait(
-            silence_ms(text, probability, detection.eagerness, is_believed=is_believed, evidence=evidence)
-        )
+        needed_ms = silence_ms(text, probability, detection.eagerness, is_believed=is_believed, evidence=evidence)
+        self._needed_ms = needed_ms
+        self._intake.wait(needed_ms)
 
     def _on_judged(self, turn_id: int, text: str, probability: float) -> None:
         if turn_id == self._turn_id:
@@ -366,7 +368,7 @@ class UserSide:
             user_turn.paused_after = None
             if told is not None:
                 self._on_event(UserResumed())
-        elif may_be_end(text, silent_ms) and (told is None or not same_words(text, told)):
+        elif may_be_end(text, silent_ms, self._needed_ms) and (told is None or not same_words(text, told)):
             user_turn.paused_after = text
             self._on_event(UserPaused(text))
 

@@ -51,6 +51,13 @@ def test_a_pause_may_be_an_end_once_there_are_words_and_later_after_unfinished_o
     assert [may_be_end("turn on the", ms) for ms in (FINISHED_MS, HESITANT_MS)] == [False, True]
 
 
+def test_a_turn_that_would_be_over_sooner_may_be_over_in_any_silence() -> None:
+    assert may_be_end("turn the light on", 20, FINISHED_MS - 40)
+    assert not may_be_end("turn the light on", 0, FINISHED_MS - 40)
+    assert not may_be_end(" ", 400, FINISHED_MS - 40)
+    assert not may_be_end("turn the light on", FINISHED_MS - 20, FINISHED_MS)
+
+
 def test_the_same_words_are_the_same_whatever_they_look_like() -> None:
     assert same_words("Where are you from?", "where are  you from")
     assert same_words("", " ... ")

@@ -119,6 +119,26 @@ def test_semantic_detection_weighs_the_draft_models_view_where_there_is_one(
     run(main())
 
 
+def test_a_reply_is_prepared_before_a_turn_that_has_certainly_ended_is_taken() -> None:
+    async def main() -> None:
+        drafter = ScriptedDrafter(signals=CERTAIN)
+        stand = Stand(
+            StreamingEars(["what time is it"]), FakeBrain([["Noon."]]), fast=Fast(drafter, ScriptedVerifier())
+        )
+        stand.brain.ends["what time is it"] = 0.9
+        async with stand.call(audio=detection("semantic_vad"), relay={"metrics": True}) as caller:
+            await caller.speak(room_noise(0.4), voiced(0.8))
+            asked_before = 0
+            while "input_audio_buffer.speech_stopped" not in kinds(caller):
+                asked_before = len(drafter.asked)
+                await caller.speak(room_noise(0.02))
+            await caller.speak(room_noise(1.0))
+            await caller.done()
+            assert asked_before == len(drafter.asked) == 1
+
+    run(main())
+
+
 def test_without_semantic_detection_the_draft_models_view_changes_nothing() -> None:
     async def main() -> None:
         ears, fast = StreamingEars(["what time is it"]), Fast(ScriptedDrafter(signals=CERTAIN), ScriptedVerifier())
