@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from relay.audio import EARS_RATE_HZ, ms_of
 from relay.engine.draft import Signals
+from relay_models.draft_config import DRAFT_FRAME_MS, END_FRAMES, STOP_FRAMES
 
 MAX_AGE_MS = 320
 """A frame that ended longer ago tells nothing of now: by then the model should have heard another one."""
@@ -25,11 +26,13 @@ def end_evidence(signals: Signals | None, now_sample: int, silence_ms: int) -> f
         silence_ms: How long the caller has been silent.
 
     Returns:
-        Log-odds in nats, within +-MAX_NATS; None where the frame is too old, or from before the silence.
+        Log-odds in nats, within +-MAX_NATS; None where the frame is too old, from before the silence, or from so late
+        in it that nobody has measured what it tells.
     """
-    if signals is None or _age_ms(signals, now_sample) > silence_ms:
+    if signals is None:
         return None
-    return _fresh(signals.end_evidence, signals, now_sample)
+    into_ms = silence_ms - _age_ms(signals, now_sample)
+    return _fresh(signals.end_evidence, signals, now_sample) if 0 <= into_ms <= END_FRAMES * DRAFT_FRAME_MS else None
 
 
 def stop_evidence(signals: Signals | None, now_sample: int, speech_sample: int) -> float | None:
@@ -41,11 +44,12 @@ def stop_evidence(signals: Signals | None, now_sample: int, speech_sample: int) 
         speech_sample: Where the speech began.
 
     Returns:
-        As `end_evidence`; None where the frame is from before the speech.
+        As `end_evidence`, None likewise.
     """
-    if signals is None or signals.until_sample <= speech_sample:
+    if signals is None:
         return None
-    return _fresh(signals.stop_evidence, signals, now_sample)
+    into_ms = ms_of(signals.until_sample - speech_sample, EARS_RATE_HZ)
+    return _fresh(signals.stop_evidence, signals, now_sample) if 0 < into_ms <= STOP_FRAMES * DRAFT_FRAME_MS else None
 
 
 def _fresh(evidence: float | None, signals: Signals, now_sample: int) -> float | None:

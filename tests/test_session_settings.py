@@ -92,7 +92,7 @@ CERTAIN = Signals(0, 0.9, 0.0, 0.0, end_evidence=2.5)
     [
         (0.9, ScriptedDrafter(signals=CERTAIN), 160),
         (0.2, ScriptedDrafter(signals=CERTAIN), 240),
-        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=-2.5)), 700),
+        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=-2.5)), 500),
         (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=None)), 240),
         (0.9, ScriptedDrafter(), 240),
         (0.9, ScriptedDrafter(signals=CERTAIN, step_s=1.0), 240),

@@ -17,15 +17,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from relay_models.draft_config import DRAFT_FRAME_MS, Special, Trust
+from relay_models.draft_config import DRAFT_FRAME_MS, END_FRAMES, STOP_FRAMES, Special, Trust
 from relay_models.training.conversations import ASSISTANT, USER, Kind
 from relay_models.training.draft_data import Turn
 from relay_models.training.judging import bounded_threshold, fit_platt, roc
 
-END_FRAMES = 3
-"""Frames of a silence that are told of one by one: 160, 320 and 480 ms. Later ones come too late to be of use."""
-STOP_FRAMES = 2
-"""Likewise of speech under a reply; `STP` is due in the second."""
 LEAST_EXAMPLES = 50
 LEAST_AREA = 0.6
 """Nothing is trusted that was measured on fewer of either kind, or tells them apart less well."""

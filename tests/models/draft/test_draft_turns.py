@@ -11,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay_models.draft_config import Special, Trust
+from relay_models.draft_config import END_FRAMES, Special, Trust
 from relay_models.draft_export import trust_of
 from relay_models.loading import WeightsError
 from relay_models.training.conversations import ASSISTANT, USER, Habits
 from relay_models.training.draft_data import FRAME_SAMPLES, Spoken, Turn
 from relay_models.training.draft_turns import (
-    END_FRAMES,
     LEAST_EXAMPLES,
     TurnSignals,
     Watched,
