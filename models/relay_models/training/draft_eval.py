@@ -150,12 +150,17 @@ def _specials(logits: Tensor, config: DraftConfig) -> Probabilities:
 
 
 @torch.no_grad()
+def specials_of(model: DraftModel, heard: Heard) -> Probabilities:
+    """[frames, 5], the probability of each `Special` at each frame of a dialogue, with the true tokens as history."""
+    return _specials(_logits(model, heard), model.config)
+
+
 def watch(model: DraftModel, dialogues: Iterable[Heard]) -> TurnSignals:
     """The model's signals on dialogues, with the true tokens as history."""
     signals = TurnSignals()
     for heard in dialogues:
         if len(heard.labels):
-            signals.add(heard.turns, heard.pauses, _specials(_logits(model, heard), model.config))
+            signals.add(heard.turns, heard.pauses, specials_of(model, heard))
     return signals
 
 
