@@ -1,9 +1,9 @@
 """What the draft model adds to the words when a turn's end is decided: written dialogues, said, and decided offline.
 
-Every reply comes late here, so that the silence after a turn is as long as it takes. At each silence, the end of a turn
-or a pause in it, the language model says how likely the turn ends with its true words, the draft model, frame by frame,
-how likely it would begin; `relay.phrase` and `relay.evidence` decide, as in a session with `semantic_vad`, once without
-the draft model and once with it, as far as its config.json trusts it.
+Every reply comes late here, so that the silence after a turn is as long as it takes, and every turn that is long enough
+has a pause. At each silence, the end of a turn or a pause in it, the language model says how likely the turn ends with
+its true words; the draft model, frame by frame, how likely it would begin. `relay.phrase` and `relay.evidence` decide,
+as in a session with `semantic_vad`: once without the draft model, and once with it, as far as its config.json trusts it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from relay_models.training.draft_batches import Heard
 from relay_models.training.draft_turns import Probabilities
 from relay_models.training.ears_data import words
 
-HABITS = Habits(late_share=1.0, late_s=(0.8, 1.2), barge_in_share=0.0)
+HABITS = Habits(paused_share=1.0, late_share=1.0, late_s=(0.8, 1.2), barge_in_share=0.0)
 JUDGED_MS = 100
 """Silence after which a session has the language model's judgement: 60 ms, and the time it takes."""
 COMPUTED_MS = 20
@@ -131,7 +131,8 @@ def summarise(found: Sequence[Silence], judged: Sequence[float | None], trust: T
         report[name] = {
             "pauses_taken": round(sum(each is not None for each in pauses) / len(pauses), 4) if pauses else None,
             "end_ms": {
-                f"p{share}": round(float(np.percentile(after_ms, share)), 1) if after_ms else None for share in (50, 95)
+                "mean": round(float(np.mean(after_ms)), 1) if after_ms else None,
+                **{f"p{s}": round(float(np.percentile(after_ms, s)), 1) if after_ms else None for s in (50, 95)},
             },
         }
     return report

@@ -107,7 +107,7 @@ def _print(result: dict[str, Any]) -> None:
         f"{ends['ends']} turn ends, {ends['pauses']} pauses: "
         + "; ".join(
             f"by {name.replace('_', ' ')} {percent(ends[name]['pauses_taken'])} of the pauses taken, ends after "
-            f"{ends[name]['end_ms']['p50']} / {ends[name]['end_ms']['p95']} ms (P50 / P95)"
+            f"{ends[name]['end_ms']['mean']} ms (mean), {ends[name]['end_ms']['p95']} ms (P95)"
             for name in ("words", "words_and_draft")
         )
     )

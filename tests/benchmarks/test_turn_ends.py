@@ -94,7 +94,8 @@ def test_the_report_compares_both_rules() -> None:
     found = [silence(1600, SURE, is_end=True), silence(640, UNSURE, is_end=False), silence(480, UNSURE, is_end=False)]
     report = summarise(found, [0.9, 0.9, 0.001], TRUST)
     assert (report["ends"], report["pauses"]) == (1, 2)
-    assert report["words"] == {"pauses_taken": 0.5, "end_ms": {"p50": 240.0, "p95": 240.0}}
+    assert report["words"] == {"pauses_taken": 0.5, "end_ms": {"mean": 240.0, "p50": 240.0, "p95": 240.0}}
     assert report["words_and_draft"]["pauses_taken"] < 0.5
     assert report["words_and_draft"]["end_ms"]["p50"] < 240.0
-    assert summarise([], [], TRUST)["words"] == {"pauses_taken": None, "end_ms": {"p50": None, "p95": None}}
+    assert summarise([], [], TRUST)["words"]["end_ms"] == {"mean": None, "p50": None, "p95": None}
+    assert summarise([], [], TRUST)["words"]["pauses_taken"] is None
