@@ -3,7 +3,7 @@
 Every reply comes late here, so that the silence after a turn is as long as it takes, and every turn that is long enough
 has a pause. At each silence, the end of a turn or a pause in it, the language model says how likely the turn ends with
 its true words; the draft model, frame by frame, how likely it would begin. `relay.phrase` and `relay.evidence` decide,
-as in a session with `semantic_vad`: once without the draft model, and once with it, as far as its config.json trusts it.
+as with `semantic_vad`: once without the draft model, and once with it, as far as its config.json trusts it.
 """
 
 from __future__ import annotations
