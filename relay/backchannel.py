@@ -17,6 +17,8 @@ LONGEST_MS = 900
 """Speech that goes on for longer wants the floor, unless all its words are a listener's."""
 LONGEST_KNOWN_MS = 1500
 """And even then."""
+CLEAR_NATS = 2.0
+"""Evidence, seven to one, with which speech that goes on wants the floor, unless all its words are a listener's."""
 
 _ASSENT = "yeah yes yep yup ya okay ok kay right alright sure exactly absolutely totally indeed true fine"
 _WONDER = "really wow great good nice cool lovely oh aha uhhuh huh"
@@ -41,6 +43,7 @@ class Overlap:
         speech_ms: From its first speech to its last.
         silence_ms: How long it has been silent since.
         waited_ms: How long it has been known.
+        evidence: That it wants the floor, by how it sounds: log-odds in nats; None if nothing can be told.
     """
 
     text: str
@@ -48,6 +51,7 @@ class Overlap:
     speech_ms: int
     silence_ms: int
     waited_ms: int
+    evidence: float | None = None
 
 
 def wants_floor(overlap: Overlap, decide_ms: int | None) -> bool | None:
@@ -66,6 +70,9 @@ def wants_floor(overlap: Overlap, decide_ms: int | None) -> bool | None:
     if _DEMANDS.intersection(words) or (is_known and is_clear and not may_be_listener):
         return True
     if overlap.speech_ms > (LONGEST_KNOWN_MS if is_known and may_be_listener else LONGEST_MS):
+        return True
+    sounds_clear = overlap.evidence is not None and overlap.evidence >= CLEAR_NATS
+    if sounds_clear and not overlap.silence_ms and not (is_known and may_be_listener):
         return True
     is_listener = is_known and is_backchannel(overlap.text)
     if overlap.silence_ms >= (ENDED_MS if is_listener or not overlap.is_believed else SETTLED_MS):

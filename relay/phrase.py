@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -41,9 +42,20 @@ def goes_on(text: str) -> bool:
     return bool(words) and words[-1] in OPEN_WORDS
 
 
-def may_be_end(text: str, silence_ms: int) -> bool:
-    """Whether a silence after these words is long enough to be the end of the turn; without words none is."""
-    return bool(text.strip()) and silence_ms >= (HESITANT_MS if goes_on(text) else FINISHED_MS)
+def may_be_end(text: str, silence_ms: int, needed_ms: int | None = None) -> bool:
+    """Whether a silence after these words is long enough to be the end of the turn; without words none is.
+
+    Args:
+        text: What was heard of it.
+        silence_ms: The silence so far.
+        needed_ms: Silence that ends the turn, if that depends on how it was said: where it is over before it would be
+            likely by the words alone, any silence is enough.
+    """
+    if not text.strip():
+        return False
+    if needed_ms is not None and needed_ms < FINISHED_MS:
+        return silence_ms > 0
+    return silence_ms >= (HESITANT_MS if goes_on(text) else FINISHED_MS)
 
 
 def same_words(one: str, other: str) -> bool:
@@ -56,7 +68,8 @@ class Patience:
     """Silence that ends a turn with `semantic_vad`, by how much the turn sounds finished.
 
     Attributes:
-        sure_ms: The language model takes the turn to end with these words.
+        certain_ms: The language model takes the turn to end with these words, and how they were said tells so too.
+        sure_ms: The language model does.
         likely_ms: It may.
         doubtful_ms: It hardly does.
         unfinished_ms: It hardly does, and the last word asks for another.
@@ -64,6 +77,7 @@ class Patience:
         hesitant_ms: No language model can say, and the last word asks for another: the API's own longest.
     """
 
+    certain_ms: int
     sure_ms: int
     likely_ms: int
     doubtful_ms: int
@@ -72,32 +86,60 @@ class Patience:
     hesitant_ms: int
 
 
-_MEDIUM = Patience(240, 700, 800, 1200, 600, 4000)
+_MEDIUM = Patience(160, 240, 700, 800, 1200, 600, 4000)
 PATIENCE: dict[Eagerness, Patience] = {
-    "low": Patience(500, 1000, 1500, 2500, 1000, 8000),
+    "low": Patience(320, 500, 1000, 1500, 2500, 1000, 8000),
     "medium": _MEDIUM,
-    "high": Patience(200, 350, 500, 800, 350, 2000),
+    "high": Patience(160, 200, 350, 500, 800, 350, 2000),
     "auto": _MEDIUM,
 }
 SURE, SURE_OF_GARBLED, DOUBTFUL = 0.6, 0.3, 0.03
 """Of a language model's probability that the turn ends. Words that are misheard more often, by a recogniser that
 guesses while they are spoken, make every end less likely."""
+CLEAR_NATS = 2.0
+"""Evidence of an end beside the words, seven to one, with which a turn whose words end it has certainly ended."""
 
 
-def silence_ms(text: str, end_probability: float | None, eagerness: Eagerness, *, is_believed: bool = True) -> int:
-    """Silence after these words that ends the turn.
+def silence_ms(
+    text: str,
+    end_probability: float | None,
+    eagerness: Eagerness,
+    *,
+    is_believed: bool = True,
+    evidence: float | None = None,
+) -> int:
+    """Silence after these words that ends the turn: the likelier the end, the shorter.
+
+    Evidence beside the words is added to the language model's log-odds. Where nobody can judge the words, and where
+    there is no such evidence, it changes nothing.
 
     Args:
         text: What was heard of it.
         end_probability: That it ends with these words, by a language model; None if none can say.
         eagerness: Of `semantic_vad`.
         is_believed: Whether the recogniser's words can be relied on while they are spoken.
+        evidence: That the turn has ended, by how it was said: log-odds in nats; None if nothing can be told.
     """
     patience = PATIENCE[eagerness]
     if end_probability is None:
         return patience.hesitant_ms if goes_on(text) else patience.unjudged_ms
-    if end_probability >= (SURE if is_believed else SURE_OF_GARBLED):
+    if evidence is not None and evidence >= CLEAR_NATS and is_believed and end_probability >= SURE:
+        return patience.certain_ms
+    if _reaches(end_probability, evidence, SURE if is_believed else SURE_OF_GARBLED):
         return patience.sure_ms
-    if end_probability >= DOUBTFUL:
+    if _reaches(end_probability, evidence, DOUBTFUL):
         return patience.likely_ms
     return patience.unfinished_ms if goes_on(text) else patience.doubtful_ms
+
+
+def _reaches(probability: float, evidence: float | None, threshold: float) -> bool:
+    """Whether a probability with evidence added to its log-odds is at least the threshold."""
+    if evidence is None:
+        return probability >= threshold
+    return _log_odds(probability) + evidence >= _log_odds(threshold)
+
+
+def _log_odds(probability: float) -> float:
+    if probability <= 0 or probability >= 1:
+        return math.inf if probability >= 1 else -math.inf
+    return math.log(probability / (1 - probability))

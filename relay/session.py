@@ -96,6 +96,7 @@ class Session:
             self._flush,
             self._fast.heard,
             lambda text: self._dialogue.end_probability(protocol.basis_after(text).messages),
+            lambda: self._fast.signals,
         )
         self._beside = OutOfBand(
             protocol,

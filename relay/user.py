@@ -11,8 +11,10 @@ from relay.backchannel import is_backchannel, wants_floor
 from relay.channel import Channel
 from relay.config import Limits
 from relay.endpoint import Ended, Endpointing, Started
+from relay.engine.draft import Signals
 from relay.engine.ears import EarsOutput
 from relay.errors import BadEvent, StageFailed
+from relay.evidence import end_evidence
 from relay.idle import IdleTimer
 from relay.metrics import StageClock
 from relay.phrase import may_be_end, same_words, silence_ms
@@ -56,6 +58,7 @@ class UserSide:
         flush: Lets the session's writer send what is queued.
         on_frame: Told of all audio, see `Intake`.
         end_probability: How likely the turn being spoken ends with these words; None if nobody can say.
+        signals: What the draft model makes of the newest frame that it has heard, if there is one.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class UserSide:
         flush: Callable[[], None],
         on_frame: Callable[[Int16Array], None],
         end_probability: Callable[[str], Awaitable[float | None]],
+        signals: Callable[[], Signals | None] = lambda: None,
     ) -> None:
         self._protocol = protocol
         self._services = services
@@ -83,10 +87,12 @@ class UserSide:
             int(limits.max_audio_ahead_s * EARS_RATE_HZ), weight=lambda item: max(1, len(item.pcm))
         )
         self._came_s = 0.0
+        self._signals = signals
         self._judge = Judge(end_probability, self._on_judged)
         self._turn_id: int | None = None
         self._turns: dict[int, UserTurn] = {}
         self._begun: UserTurn
+        self._needed_ms: int | None = None  # silence that ends the turn, where what is said decides
         self._unwanted: list[int] = []  # turns that were none, whose end the recogniser has not been told
         self._word_delay_ms: int | None = None
 
@@ -228,7 +234,8 @@ class UserSide:
         if user_turn.item_id is not None:
             return
         now, silent_ms = self._intake.received_samples, self._intake.silence_ms
-        overlap = user_turn.overlap(now, silent_ms, is_believed=self._word_delay_ms is not None)
+        is_believed = self._word_delay_ms is not None
+        overlap = user_turn.overlap(now, silent_ms, is_believed=is_believed, signals=self._signals())
         options = self._protocol.config.relay
         verdict = wants_floor(overlap, None if options is not None and options.duck else _DECIDE_MS)
         if verdict is not None:
@@ -328,8 +335,9 @@ class UserSide:
             self._protocol.transcription_delta(item_id, text, confident)
 
     def _wait_for_more(self) -> None:
-        """With semantic turn detection, words that sound unfinished are given more time."""
+        """With semantic turn detection, a turn that sounds unfinished is given more time."""
         detection = self._protocol.config.turn_detection
+        self._needed_ms = None
         if self._turn_id is None or detection is None or detection.type != "semantic_vad":
             return
         user_turn = self._turns[self._turn_id]
@@ -337,7 +345,10 @@ class UserSide:
         if text and self._intake.silence_ms >= _JUDGED_FROM_MS:
             self._judge.show(self._turn_id, text)
         probability = judged[1] if judged is not None and same_words(judged[0], text) else None
-        needed_ms = silence_ms(text, probability, detection.eagerness, is_believed=self._word_delay_ms is not None)
+        evidence = end_evidence(self._signals(), self._intake.received_samples, self._intake.silence_ms)
+        is_believed = self._word_delay_ms is not None
+        needed_ms = silence_ms(text, probability, detection.eagerness, is_believed=is_believed, evidence=evidence)
+        self._needed_ms = needed_ms
         self._intake.wait(needed_ms)
 
     def _on_judged(self, turn_id: int, text: str, probability: float) -> None:
@@ -357,7 +368,7 @@ class UserSide:
             user_turn.paused_after = None
             if told is not None:
                 self._on_event(UserResumed())
-        elif may_be_end(text, silent_ms) and (told is None or not same_words(text, told)):
+        elif may_be_end(text, silent_ms, self._needed_ms) and (told is None or not same_words(text, told)):
             user_turn.paused_after = text
             self._on_event(UserPaused(text))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from relay.backchannel import Overlap
+from relay.engine.draft import Signals
 from relay.engine.ears import EarsOutput
 from relay.errors import StageFailed
+from relay.evidence import stop_evidence
 from relay.metrics import StageClock
 from relay.stages.listen import input_ms
 
@@ -50,11 +52,14 @@ class UserTurn:
         """What has been heard of it while it is spoken."""
         return "" if self.partial is None else f"{self.partial.stable} {self.partial.unstable}".strip()
 
-    def overlap(self, now_sample: int, silence_ms: int, *, is_believed: bool) -> Overlap:
+    def overlap(
+        self, now_sample: int, silence_ms: int, *, is_believed: bool, signals: Signals | None = None
+    ) -> Overlap:
         """What is known of it as speech under a reply, after `silence_ms` of silence."""
         speech_ms = input_ms(now_sample - self.speech_sample) - silence_ms
         waited_ms = input_ms(now_sample - self.noticed_sample)
-        return Overlap(self.text, is_believed, speech_ms, silence_ms, waited_ms)
+        evidence = stop_evidence(signals, now_sample, self.speech_sample)
+        return Overlap(self.text, is_believed, speech_ms, silence_ms, waited_ms, evidence)
 
 
 def confidence_of(output: EarsOutput) -> float:

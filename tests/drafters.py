@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from relay.engine.draft import Draft, DraftInput, DraftOutput, Judgement
+from relay.engine.draft import Draft, DraftInput, DraftOutput, Judgement, Signals
 from relay.errors import EngineBusy
 
 Scripted = tuple[float, str | Exception | None]
@@ -16,7 +16,10 @@ Scripted = tuple[float, str | Exception | None]
 
 @dataclass
 class ScriptedDrafter:
-    """Drafts the texts of `script`, the last one again and again; fails at the step `fails_at`."""
+    """Drafts the texts of `script`, the last one again and again; fails at the step `fails_at`.
+
+    `signals`, if any, are what it makes of all that it hears, up to the newest sample.
+    """
 
     script: list[Scripted] = field(default_factory=lambda: [(0.01, "Well you see")])
     busy: bool = False
@@ -30,6 +33,7 @@ class ScriptedDrafter:
     confidences: list[float] = field(default_factory=list)
     judgement: Judgement | None = None
     """Of the verifier, where the drafter is to have asked it."""
+    signals: Signals | None = None
 
     @contextlib.asynccontextmanager
     async def slot(self) -> AsyncIterator[int]:
@@ -51,7 +55,7 @@ class ScriptedDrafter:
         self.told += [x.words] if x.words else []
         self.told += [f"({x.ended})"] if x.ended else []
         if not x.draft_words:
-            return DraftOutput(0.1)
+            return DraftOutput(self._signals(x))
         self.asked.append(x.draft_words)
         self.confidences.append(x.confidence)
         delay_s, text = self.script.pop(0) if len(self.script) > 1 else self.script[0]
@@ -59,8 +63,13 @@ class ScriptedDrafter:
         if isinstance(text, Exception):
             raise text
         if text is None:
-            return DraftOutput(0.9)
-        return DraftOutput(0.9, Draft(tuple(text.split())[: x.draft_words], judgement=self.judgement))
+            return DraftOutput(self._signals(x))
+        return DraftOutput(self._signals(x), Draft(tuple(text.split())[: x.draft_words], judgement=self.judgement))
+
+    def _signals(self, x: DraftInput) -> Signals | None:
+        if self.signals is not None and len(x.pcm):
+            self.signals = replace(self.signals, until_sample=x.until_sample)
+        return self.signals
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.backchannel import LONGEST_KNOWN_MS, SETTLED_MS, Overlap, is_backchannel, wants_floor
+from relay.backchannel import CLEAR_NATS, LONGEST_KNOWN_MS, SETTLED_MS, Overlap, is_backchannel, wants_floor
 
 LISTENING = [
     "yeah",
@@ -109,3 +109,19 @@ def test_who_speaks_on_gets_no_further_from_the_floor(overlap: Overlap, decide_m
 @given(st.lists(st.sampled_from(LISTENING), max_size=4))
 def test_listeners_words_in_a_row_are_listeners_words(texts: list[str]) -> None:
     assert is_backchannel(" ".join(texts))
+
+
+@given(OVERLAPS, DECIDE_MS, st.none() | st.floats(-3, 3))
+def test_evidence_may_only_bring_an_interruption_forward(
+    overlap: Overlap, decide_ms: int | None, nats: float | None
+) -> None:
+    without, verdict = wants_floor(overlap, decide_ms), wants_floor(replace(overlap, evidence=nats), decide_ms)
+    assert verdict == without or (verdict is True and without is None and nats is not None and nats >= CLEAR_NATS)
+
+
+def test_speech_that_sounds_like_an_interruption_is_one_unless_its_words_are_a_listeners() -> None:
+    heard = Overlap("", True, 240, 0, 140, CLEAR_NATS)
+    assert wants_floor(heard, None) is True
+    assert wants_floor(replace(heard, evidence=CLEAR_NATS - 0.1), None) is None
+    assert wants_floor(replace(heard, text="yea"), None) is None
+    assert wants_floor(replace(heard, silence_ms=20), None) is None, "it may be over"

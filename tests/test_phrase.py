@@ -6,7 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.phrase import FINISHED_MS, HESITANT_MS, PATIENCE, Eagerness, goes_on, may_be_end, same_words, silence_ms
+from relay.phrase import (
+    CLEAR_NATS,
+    DOUBTFUL,
+    FINISHED_MS,
+    HESITANT_MS,
+    PATIENCE,
+    SURE,
+    Eagerness,
+    goes_on,
+    may_be_end,
+    same_words,
+    silence_ms,
+)
 
 
 @pytest.mark.parametrize(
@@ -39,6 +51,13 @@ def test_a_pause_may_be_an_end_once_there_are_words_and_later_after_unfinished_o
     assert [may_be_end("turn on the", ms) for ms in (FINISHED_MS, HESITANT_MS)] == [False, True]
 
 
+def test_a_turn_that_would_be_over_sooner_may_be_over_in_any_silence() -> None:
+    assert may_be_end("turn the light on", 20, FINISHED_MS - 40)
+    assert not may_be_end("turn the light on", 0, FINISHED_MS - 40)
+    assert not may_be_end(" ", 400, FINISHED_MS - 40)
+    assert not may_be_end("turn the light on", FINISHED_MS - 20, FINISHED_MS)
+
+
 def test_the_same_words_are_the_same_whatever_they_look_like() -> None:
     assert same_words("Where are you from?", "where are  you from")
     assert same_words("", " ... ")
@@ -63,3 +82,49 @@ def test_without_a_judge_the_last_word_decides() -> None:
     assert silence_ms("turn on the", None, "auto") == 4000
     assert silence_ms("turn the light on", None, "auto") == 600
     assert silence_ms("turn the light on", 0.9, "auto") < silence_ms("turn the light on", None, "auto")
+
+
+NATS = st.floats(-3, 3)
+
+
+@given(TEXTS, st.floats(0, 1), NATS, NATS, EAGERNESS, st.booleans())
+def test_the_more_evidence_of_an_end_the_shorter_the_wait_within_bounds(
+    text: str, probability: float, one: float, other: float, eagerness: Eagerness, believed: bool
+) -> None:
+    less, more = (
+        silence_ms(text, probability, eagerness, is_believed=believed, evidence=nats) for nats in sorted((one, other))
+    )
+    assert 160 <= more <= less <= max(PATIENCE[eagerness].doubtful_ms, PATIENCE[eagerness].unfinished_ms)
+
+
+@given(TEXTS, st.floats(0, 1), st.floats(0, 1), NATS, EAGERNESS, st.booleans())
+def test_the_likelier_an_end_the_shorter_the_wait_whatever_else_is_known(
+    text: str, one: float, other: float, nats: float, eagerness: Eagerness, believed: bool
+) -> None:
+    less, more = (silence_ms(text, p, eagerness, is_believed=believed, evidence=nats) for p in sorted((one, other)))
+    assert more <= less
+
+
+@given(TEXTS, NATS, EAGERNESS, st.booleans())
+def test_evidence_alone_changes_nothing(text: str, nats: float, eagerness: Eagerness, believed: bool) -> None:
+    alone = silence_ms(text, None, eagerness, is_believed=believed)
+    assert silence_ms(text, None, eagerness, is_believed=believed, evidence=nats) == alone
+
+
+@pytest.mark.parametrize(
+    ("probability", "nats", "believed", "needed_ms"),
+    [
+        (SURE, CLEAR_NATS, True, 160),
+        (SURE, CLEAR_NATS, False, 240),
+        (SURE, CLEAR_NATS - 0.1, True, 240),
+        (SURE - 0.01, CLEAR_NATS, True, 240),
+        (SURE, -0.1, True, 700),
+        (0.1, 3.0, True, 240),
+        (0.04, 3.0, True, 700),
+        (DOUBTFUL, -0.1, True, 800),
+        (1.0, -3.0, True, 240),
+        (0.0, 3.0, True, 800),
+    ],
+)
+def test_words_and_evidence_together(probability: float, nats: float, believed: bool, needed_ms: int) -> None:
+    assert silence_ms("turn the light on", probability, "auto", is_believed=believed, evidence=nats) == needed_ms

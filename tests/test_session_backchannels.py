@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from relay.engine.draft import Signals
 from relay.engine.ears import EarsInput, EarsOutput
+from relay.services import Fast
+from tests.drafters import ScriptedDrafter, ScriptedVerifier
 from tests.fakes import FakeBrain, FakeEars
 from tests.test_session import Caller, Stand, kinds, room_noise, voiced
 from tests.virtual_time import run
@@ -228,6 +231,23 @@ def test_a_client_that_claims_the_turn_or_cancels_decides(command: str) -> None:
             assert kinds(caller).count(INPUT) == 2
             assert (await caller.done(2))["status"] == "completed"
             assert [m.text for m in caller.context][2:] == ["yeah", "All right."]
+
+    run(main())
+
+
+@pytest.mark.parametrize(("nats", "is_turn"), [(2.5, True), (1.0, False), (None, False)])
+def test_a_draft_model_that_would_stop_brings_the_decision_forward(nats: float | None, is_turn: bool) -> None:
+    """The recogniser's early words cannot be believed, and so short a sound was a listener's until now."""
+
+    async def main() -> None:
+        on = stand("yesterday", ears=FakeEars)
+        on.fast = Fast(ScriptedDrafter(signals=Signals(0, 0.0, 0.0, 0.9, stop_evidence=nats)), ScriptedVerifier())
+        async with on.call(**DUCKS) as caller:
+            await into_the_reply(caller)
+            await caller.speak(voiced(0.6), room_noise(0.8))
+            assert kinds(caller).count(INPUT) == (2 if is_turn else 1)
+            if is_turn:
+                assert caller.transport.times(INPUT)[1] - ducks(caller)[0][0] <= 0.05
 
     run(main())
 

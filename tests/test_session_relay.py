@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.engine.draft import Judgement
+from relay.engine.draft import Judgement, Signals
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import BrainUnavailable
 from relay.handoff import LOST
@@ -354,6 +354,8 @@ JUDGED = st.tuples(
     st.sampled_from([0.0, 0.05, 60.0]),
     st.sampled_from([Judgement(0.9, 7), Judgement(0.9, 1), Judgement(0.1, 0), RuntimeError("odd"), Judgement(9, 9)]),
 )
+EVIDENCE = st.sampled_from([None, -3.0, 1.0, 3.0])
+SIGNALS = st.none() | st.builds(Signals, st.just(0), *[st.just(0.5)] * 3, EVIDENCE, EVIDENCE)
 TEXTS = st.sampled_from(["hello there", "yes", "", RuntimeError("deaf")])
 CHOICES = st.sampled_from([None, "relay", "cascade", "draft"]).map(
     lambda path: ("send", {"type": "session.update", "session": {"relay": {"path": path}}})
@@ -395,6 +397,7 @@ def check_reports(caller: Caller, path: str) -> None:
     st.sampled_from([None, 0, 3, 9]),
     st.sampled_from([None, 2, 7]),
     st.tuples(st.booleans(), st.booleans(), st.sampled_from(["relay", "draft", "chosen"])),
+    SIGNALS,
     st.data(),
 )
 def test_whatever_happens_every_reply_ends_once_and_the_events_tell_the_truth(
@@ -406,11 +409,12 @@ def test_whatever_happens_every_reply_ends_once_and_the_events_tell_the_truth(
     drafter_fails_at: int | None,
     voice_fails_at: int | None,
     ways: tuple[bool, bool, str],
+    signals: Signals | None,
     data: st.DataObject,
 ) -> None:
     async def main() -> None:
         speculate, busy, path = ways
-        drafter = ScriptedDrafter(list(drafted), busy=busy, fails_at=drafter_fails_at)
+        drafter = ScriptedDrafter(list(drafted), busy=busy, fails_at=drafter_fails_at, signals=signals)
         on = stand(
             FakeBrain([list(script) for script in scripts * 40]),
             drafter,
@@ -420,7 +424,9 @@ def test_whatever_happens_every_reply_ends_once_and_the_events_tell_the_truth(
             voice=FakeVoice(0.0, voice_fails_at),
             texts=texts * 20,
         )
-        async with on.call(relay=RELAY) as caller:
+        on.brain.ends.update({"hello there": 0.9, "yes": 0.1})
+        detection = {"type": "server_vad" if signals is None else "semantic_vad"}
+        async with on.call(relay=RELAY, audio={"input": {"turn_detection": detection}}) as caller:
             for action in actions:
                 if path == "chosen":
                     await act(caller, data.draw(CHOICES))

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from relay.audio import Int16Array
+from relay.engine.draft import Signals
 from relay.engine.ears import EarsInput, EarsOutput, Word
 from relay.events import Message
+from relay.services import Fast
+from tests.drafters import ScriptedDrafter, ScriptedVerifier
 from tests.fakes import FakeBrain, FakeEars
 from tests.test_session import Caller, Stand, kinds, room_noise, voiced
+from tests.test_session_backchannels import StreamingEars
 from tests.virtual_time import run
 
 
@@ -74,6 +80,74 @@ def test_semantic_detection_asks_the_language_model_whether_the_turn_ends(
             await caller.done()
             metrics = caller.transport.events("relay.metrics")[0]["metrics"]
             assert silence_ms <= metrics["stages_ms"]["endpointing"] <= silence_ms + 60
+
+    run(main())
+
+
+CERTAIN = Signals(0, 0.9, 0.0, 0.0, end_evidence=2.5)
+
+
+@pytest.mark.parametrize(
+    ("probability", "drafter", "silence_ms"),
+    [
+        (0.9, ScriptedDrafter(signals=CERTAIN), 160),
+        (0.2, ScriptedDrafter(signals=CERTAIN), 240),
+        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=-2.5)), 500),
+        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=None)), 240),
+        (0.9, ScriptedDrafter(), 240),
+        (0.9, ScriptedDrafter(signals=CERTAIN, step_s=1.0), 240),
+        (0.9, ScriptedDrafter(signals=CERTAIN, fails_at=1), 240),
+        (0.9, ScriptedDrafter(signals=CERTAIN, busy=True), 240),
+        (None, ScriptedDrafter(signals=CERTAIN), 600),
+    ],
+    ids=["both", "against_words", "against_draft", "untrusted", "silent", "late", "failing", "busy", "unjudged"],
+)
+def test_semantic_detection_weighs_the_draft_models_view_where_there_is_one(
+    probability: float | None, drafter: ScriptedDrafter, silence_ms: int
+) -> None:
+    async def main() -> None:
+        ears, fast = StreamingEars(["what time is it"]), Fast(copy.deepcopy(drafter), ScriptedVerifier())
+        stand = Stand(ears, FakeBrain([["Noon."], ["Noon."]]), fast=fast)
+        if probability is not None:
+            stand.brain.ends["what time is it"] = probability
+        async with stand.call(audio=detection("semantic_vad"), relay={}) as caller:
+            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(1.4))
+            await caller.done()
+            metrics = caller.transport.events("relay.metrics")[0]["metrics"]
+            assert silence_ms <= metrics["stages_ms"]["endpointing"] <= silence_ms + 60
+
+    run(main())
+
+
+def test_a_reply_is_prepared_before_a_turn_that_has_certainly_ended_is_taken() -> None:
+    async def main() -> None:
+        drafter = ScriptedDrafter(signals=CERTAIN)
+        stand = Stand(
+            StreamingEars(["what time is it"]), FakeBrain([["Noon."]]), fast=Fast(drafter, ScriptedVerifier())
+        )
+        stand.brain.ends["what time is it"] = 0.9
+        async with stand.call(audio=detection("semantic_vad"), relay={"metrics": True}) as caller:
+            await caller.speak(room_noise(0.4), voiced(0.8))
+            asked_before = 0
+            while "input_audio_buffer.speech_stopped" not in kinds(caller):
+                asked_before = len(drafter.asked)
+                await caller.speak(room_noise(0.02))
+            await caller.speak(room_noise(1.0))
+            await caller.done()
+            assert asked_before == len(drafter.asked) == 1
+
+    run(main())
+
+
+def test_without_semantic_detection_the_draft_models_view_changes_nothing() -> None:
+    async def main() -> None:
+        ears, fast = StreamingEars(["what time is it"]), Fast(ScriptedDrafter(signals=CERTAIN), ScriptedVerifier())
+        stand = Stand(ears, FakeBrain([["Noon."], ["Noon."]]), fast=fast)
+        async with stand.call(audio=detection(silence_duration_ms=500), relay={}) as caller:
+            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(1.4))
+            await caller.done()
+            metrics = caller.transport.events("relay.metrics")[0]["metrics"]
+            assert 500 <= metrics["stages_ms"]["endpointing"] <= 560
 
     run(main())
 

@@ -10,6 +10,7 @@ which is calibrated on true replies against replies to other questions of the sa
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import tempfile
@@ -24,7 +25,9 @@ import soxr
 import torch
 
 from relay.audio import EARS_RATE_HZ, VOICE_RATE_HZ
+from relay.brains.embedded import EmbeddedBrain
 from relay.errors import UsageError
+from relay_benchmarks import turn_ends
 from relay_benchmarks.corpus import PITCHES, RATES, VOICES
 from relay_benchmarks.espeak import Spoken, speaking
 from relay_models.decoder import Decoder, load_packed_decoder
@@ -34,7 +37,9 @@ from relay_models.ears import load_ears
 from relay_models.host_verifier import load_host_verifier
 from relay_models.tokenizer import ChatTokenizer
 from relay_models.training.conversations import ASSISTANT, USER, Pcm, Say
+from relay_models.training.draft_batches import hear
 from relay_models.training.draft_data import Turns, spoken, trimmed, write_shard
+from relay_models.training.draft_eval import specials_of
 from relay_models.training.judging import roc
 from relay_models.training.rating import (
     Question,
@@ -107,7 +112,7 @@ def examine(
     seed: int,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Says, drafts, judges and answers; the report's `result`.
+    """Says, drafts, judges and answers, and decides where turns end (`turn_ends`); the report's `result`.
 
     Args:
         dialogues: (speaker, text) in order.
@@ -130,6 +135,10 @@ def examine(
             for number, turns in enumerate(dialogues)
         )
         write_shard([each for each in said if each is not None], Path(folder), "said")
+        late = [
+            spoken(turns, _two_voices(speak, (seed, number)), tokenizer, (seed, number), turn_ends.HABITS)
+            for number, turns in enumerate(dialogues)
+        ]
         progress(f"{len(dialogues)} dialogues said")
         shards = sorted(Path(folder).glob("*.json"))
         pairs = list(gather(shards, load_ears(folders["ears"]), model, tokenizer)) if _any_said(shards) else []
@@ -146,6 +155,10 @@ def examine(
         _commitment(drafted, each.words, next(rated).regrets if drafted.tokens else ())
         for (_, drafted), each in zip(pairs, judged, strict=True)
     ]
+    heard = hear(load_ears(folders["ears"]).to(device), [each for each in late if each is not None])
+    found = [one for each in heard for one in turn_ends.silences(each, specials_of(model, each))]
+    complete = asyncio.run(turn_ends.completeness(EmbeddedBrain(folder=brain_folder), found))
+    progress(f"{len(found)} silences judged")
     answers = answer([question for question, _ in pairs], commitments, brain, tokenizer.end)
     progress(f"{len(answers)} replies made")
     return {
@@ -156,6 +169,7 @@ def examine(
         "verifier": verifier_report(verifier, examples, tolerance.nats) | _curve(verifier, examples, tolerance.nats)
         if examples
         else None,
+        "turn_ends": turn_ends.summarise(found, complete, model.config.turn_ends),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
@@ -40,14 +41,55 @@ class Special(IntEnum):
     """The turn is broken off: the user has begun to speak."""
 
 
+END_FRAMES = 3
+"""Frames of a silence, the one in which it began included, whose `BOS` tells of the end of a turn: those that are
+complete after 160, 320 and 480 ms. Later ones come too late to be of use, and are not measured."""
+STOP_FRAMES = 2
+"""Likewise of speech under our reply, whose `STP` tells of an interruption: it is due in the second."""
+_LEAST_PROBABILITY = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How much evidence the probability of a special token is: weight * log-odds of it + bias, in nats.
+
+    What belongs here is found on held-out dialogues (`training/draft_eval.py`); a model says nothing by default.
+
+    Attributes:
+        weight: Never negative: the likelier the token, the more evidence. 0: none at all.
+        bias: Makes a probability that tells neither way no evidence.
+
+    Raises:
+        ValueError: A number is not finite, or the weight negative.
+    """
+
+    weight: float = 0.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and math.isfinite(self.bias) and self.weight >= 0):
+            raise ValueError(
+                f"weight {self.weight} and bias {self.bias}: give finite numbers, and a weight of 0 or more"
+            )
+
+    def evidence(self, probability: float) -> float | None:
+        """Of what the token stands for; None where there is no trust, or no number."""
+        if not self.weight or math.isnan(probability):
+            return None
+        bounded = min(max(probability, _LEAST_PROBABILITY), 1 - _LEAST_PROBABILITY)
+        return self.weight * math.log(bounded / (1 - bounded)) + self.bias
+
+
 @dataclass(frozen=True, slots=True)
 class DraftConfig:
-    """Sizes.
+    """Sizes, and what the model's signals are worth.
 
     Attributes:
         decoder: Of the language model; its vocabulary ends with `RESERVED` ids for special tokens.
         speech_size: Width of the encoder's frames.
         window: Entries that attention reaches back over, itself included.
+        turn_ends: How much `BOS`, while the user is silent, tells of the end of the user's turn.
+        stops: How much `STP`, while the user speaks under our reply, tells of an interruption.
     """
 
     decoder: DecoderConfig = field(
@@ -55,6 +97,8 @@ class DraftConfig:
     )
     speech_size: int = 256
     window: int = 256
+    turn_ends: Trust = Trust()
+    stops: Trust = Trust()
 
     @property
     def text_tokens(self) -> int:
@@ -72,8 +116,12 @@ class DraftConfig:
             raise WeightsError(f"config.json is of a {values['model_type']!r} model, not of a {MODEL_TYPE!r} one")
         try:
             decoder = DecoderConfig.from_dict(values["decoder"])
-            return cls(decoder, int(values["speech_size"]), int(values["window"]))
-        except (KeyError, TypeError, ValueError) as error:
+            turn_ends, stops = (
+                Trust(float(part.get("weight", 0.0)), float(part.get("bias", 0.0)))
+                for part in (values.get("turn_ends", {}), values.get("stops", {}))
+            )
+            return cls(decoder, int(values["speech_size"]), int(values["window"]), turn_ends, stops)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"config.json is not that of a draft model ({error!r})") from error
 
     def to_dict(self) -> dict[str, Any]:

@@ -5,6 +5,9 @@ with int8 matrices, which both runners read, and two ONNX graphs without weights
 frame, `draft.onnx` says one token of a fork. The encoder that a frame is heard through is not in them: it is the
 recogniser's own graph for a look-ahead of one frame (`ears_export.py`).
 
+`--turn-ends` and `--stops` take a report of `training/draft_eval.py`, and write into config.json how far a server is
+to trust what the model signals of turn ends and of interruptions; without them it says what it said.
+
 The graphs read a stream's rings and give only its new entry, so that no ring is copied: who runs them writes the entry
 at its place. The verifier needs no graph (`host_verifier.py`); `--verifier` ships it as it is.
 """
@@ -12,7 +15,9 @@ at its place. The verifier needs no graph (`host_verifier.py`); `--verifier` shi
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,9 +25,9 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from relay_models.draft import DraftModel, load_draft, pack_draft
-from relay_models.draft_config import DRAFT, LISTEN, PAST_FRAMES, SPEECH_FRAMES, keys_name, values_name
+from relay_models.draft_config import DRAFT, LISTEN, PAST_FRAMES, SPEECH_FRAMES, Trust, keys_name, values_name
 from relay_models.export import export_graph, use_packed
-from relay_models.loading import add_to_manifest, describe
+from relay_models.loading import WeightsError, add_to_manifest, describe
 from relay_models.stored import WEIGHTS, read_tensors
 from relay_models.verifier import load_verifier
 
@@ -108,6 +113,17 @@ def write_packed(model: DraftModel, folder: Path) -> None:
         )
 
 
+def trust_of(report: Path, name: str) -> Trust:
+    """What a report of `training/draft_eval.py` found. Raises WeightsError when it holds no such thing."""
+    try:
+        found = json.loads(report.read_text(encoding="utf-8"))["trust"][name]
+        return Trust(float(found["weight"]), float(found["bias"]))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{report} is no report with a trust of {name} ({error!r}); make one with relay_models.training.draft_eval"
+        ) from error
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -115,8 +131,19 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder to write")
     parser.add_argument("--verifier", type=Path, help="folder of the verifier of its drafts, copied to OUT/../verifier")
     parser.add_argument("--ship", action="store_true", help="enter what is written in the manifest beside it")
+    for name, help_text in (("turn-ends", "the user has finished"), ("stops", "the user interrupts")):
+        parser.add_argument(
+            f"--{name}",
+            type=Path,
+            metavar="REPORT",
+            help=f"report that says how much evidence there is that {help_text}",
+        )
     args = parser.parse_args()
     model = load_draft(args.trained)
+    if args.turn_ends:
+        model.config = replace(model.config, turn_ends=trust_of(args.turn_ends, "turn_ends"))
+    if args.stops:
+        model.config = replace(model.config, stops=trust_of(args.stops, "stops"))
     write_packed(model, args.out)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     written = {args.out: ("draft", f"duplex draft model, US English, int8; {millions:.1f} M parameters")}

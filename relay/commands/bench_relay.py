@@ -102,6 +102,15 @@ def _print(result: dict[str, Any]) -> None:
             f"verifier: {kept} of the good drafts kept, {caught} of the bad caught, area under the ROC {area}, "
             f"calibration error {error:.3f}; {judged['good'] * 100:.0f} % of {judged['examples']} are good"
         )
+    ends = result["turn_ends"]
+    console.print(
+        f"{ends['ends']} turn ends, {ends['pauses']} pauses: "
+        + "; ".join(
+            f"by {name.replace('_', ' ')} {percent(ends[name]['pauses_taken'])} of the pauses taken, ends after "
+            f"{ends[name]['end_ms']['mean']} ms (mean), {ends[name]['end_ms']['p95']} ms (P95)"
+            for name in ("words", "words_and_draft")
+        )
+    )
 
 
 def _percent_or_dash(share: float) -> str:

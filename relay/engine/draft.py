@@ -23,6 +23,7 @@ class DraftInput:
 
     Attributes:
         pcm: [samples] int16, 16 kHz, mono: what has been heard since the last step; any length.
+        until_sample: Where `pcm` ends on the session's clock.
         words: Words of a reply of ours whose sound has begun since then; a reply begins with its first words.
         ended: That reply has ended: said to its end, or broken off.
         draft_words: How many words to draft; 0 for none.
@@ -34,6 +35,7 @@ class DraftInput:
     ended: Literal["", "whole", "broken"] = ""
     draft_words: int = 0
     confidence: float = 0.0
+    until_sample: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,36 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
+class Signals:
+    """What the model would do at its newest frame, and what that tells by the model's own file (`Trust`).
+
+    Attributes:
+        until_sample: Where the frame ends on the session's clock.
+        begin_probability: That it would begin a turn of its own.
+        backchannel_probability: That it would give a sign of listening.
+        stop_probability: That it would break its own turn off.
+        end_evidence: That the user's turn has ended, if the user is silent: log-odds in nats; None: not to be trusted.
+        stop_evidence: That the user wants the floor, if the user speaks under our reply; likewise.
+    """
+
+    until_sample: int
+    begin_probability: float
+    backchannel_probability: float
+    stop_probability: float
+    end_evidence: float | None = None
+    stop_evidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DraftOutput:
     """What a step gave.
 
     Attributes:
-        begin_probability: That the model would begin a turn of its own now; None before its first frame.
+        signals: Of the newest frame that the model has heard; None before its first.
         draft: The draft that was asked for.
     """
 
-    begin_probability: float | None = None
+    signals: Signals | None = None
     draft: Draft | None = None
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from relay.audio import Int16Array
-from relay.engine.draft import DRAFT_FRAME_SAMPLES, Draft, DraftInput, DraftOutput, Judgement
+from relay.engine.draft import DRAFT_FRAME_SAMPLES, Draft, DraftInput, DraftOutput, Judgement, Signals
 from relay_models.draft_config import DraftConfig, Special
 from relay_models.drafting import MAX_TOKENS, Drafted
 from relay_models.framing import LEAD_IN_SAMPLES
@@ -54,14 +54,16 @@ class _Slot:
         previous: Token said at the frame before.
         to_say: Tokens of a reply of ours that are still to be said, one a frame.
         in_turn: A reply has begun and not ended.
-        begin_probability: Of the newest frame.
+        until_sample: Where the audio that was given ends on the session's clock.
+        signals: Of the newest frame.
     """
 
     waiting: Int16Array
     previous: int
     to_say: deque[int] = field(default_factory=deque)
     in_turn: bool = False
-    begin_probability: float | None = None
+    until_sample: int = 0
+    signals: Signals | None = None
 
 
 class LearnedDraft(ABC):
@@ -136,24 +138,30 @@ class LearnedDraft(ABC):
         """See `DraftInput`."""
         for slot, x in zip(slots, xs, strict=True):
             state = self._slots[slot]
-            state.waiting = np.concatenate((state.waiting, x.pcm))
+            if len(x.pcm):
+                state.waiting, state.until_sample = np.concatenate((state.waiting, x.pcm)), x.until_sample
         # One frame of each at a time, so that slots that stand at different places share batches.
         while hearing := [slot for slot in slots if len(self._slots[slot].waiting) >= DRAFT_FRAME_SAMPLES]:
             self._hear(hearing)
         for slot, x in zip(slots, xs, strict=True):
             self._say(self._slots[slot], x)
         drafts = self._draft({slot: x for slot, x in zip(slots, xs, strict=True) if x.draft_words})
-        return [DraftOutput(self._slots[slot].begin_probability, drafts.get(slot)) for slot in slots]
+        return [DraftOutput(self._slots[slot].signals, drafts.get(slot)) for slot in slots]
 
     def _hear(self, slots: Sequence[int]) -> None:
         """One frame of each of these slots."""
         rows = [self._slots[slot] for slot in slots]
         pcm = np.stack([row.waiting[:DRAFT_FRAME_SAMPLES] for row in rows]).astype(np.float32) * np.float32(1 / 32768)
         specials = self._listen(slots, pcm, np.array([row.previous for row in rows], dtype=np.int64))
-        for row, begin in zip(rows, specials[:, Special.BOS].tolist(), strict=True):
+        for row, probabilities in zip(rows, specials.tolist(), strict=True):
             row.waiting = row.waiting[DRAFT_FRAME_SAMPLES:]
             row.previous = row.to_say.popleft() if row.to_say else self._config.token(Special.SIL)
-            row.begin_probability = begin
+            row.signals = self._signals(row.until_sample - len(row.waiting), probabilities)
+
+    def _signals(self, until_sample: int, probabilities: Sequence[float]) -> Signals:
+        begin, backchannel, stop = (probabilities[each] for each in (Special.BOS, Special.BOC, Special.STP))
+        ends, stops = self._config.turn_ends.evidence(begin), self._config.stops.evidence(stop)
+        return Signals(until_sample, begin, backchannel, stop, ends, stops)
 
     def _say(self, row: _Slot, x: DraftInput) -> None:
         """What is said on our side becomes the model's history, one token a frame, whatever it would have said."""

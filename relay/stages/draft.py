@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from relay.audio import EARS_RATE_HZ
 from relay.channel import Channel, ChannelFull
-from relay.engine.draft import DRAFT_FRAME_SAMPLES, Draft, DraftEngine, DraftInput
+from relay.engine.draft import DRAFT_FRAME_SAMPLES, Draft, DraftEngine, DraftInput, DraftOutput, Signals
 from relay.errors import StageFailed
 
 _HEARD_S = DRAFT_FRAME_SAMPLES / EARS_RATE_HZ  # what was heard is to be taken in before the next frame is there
@@ -67,10 +68,15 @@ async def draft(inbox: Inbox, words: int, confidence: float = 0.0) -> Draft:
     return await answer
 
 
-async def follow(inbox: Inbox, engine: DraftEngine) -> None:
+async def follow(inbox: Inbox, engine: DraftEngine, on_signals: Callable[[Signals], None] = lambda _: None) -> None:
     """Runs until the inbox is closed.
 
     A model that fails loses its history, so the draft that is asked for next is refused; then it is begun anew.
+
+    Args:
+        inbox: Of `open_inbox`.
+        engine: The draft model.
+        on_signals: Told after each step what the model makes of the newest frame that it has heard.
     """
     while True:
         items: list[Item] = []
@@ -82,7 +88,9 @@ async def follow(inbox: Inbox, engine: DraftEngine) -> None:
                     except StopAsyncIteration:
                         return
                     while items:
-                        await _take(items, engine, slot)
+                        output = await _take(items, engine, slot)
+                        if output is not None and output.signals is not None:
+                            on_signals(output.signals)
         except Exception as error:
             failure = StageFailed("draft", f"the draft model failed: {error}")
             asked = [item for item in items if isinstance(item, Asked)]
@@ -92,9 +100,9 @@ async def follow(inbox: Inbox, engine: DraftEngine) -> None:
                 return
 
 
-async def _take(items: list[Item], engine: DraftEngine, slot: int) -> None:
+async def _take(items: list[Item], engine: DraftEngine, slot: int) -> DraftOutput | None:
     """Steps through what waits first, and then takes it off; audio that follows on audio is one step."""
-    first = items[0]
+    first, output = items[0], None
     now_s = asyncio.get_running_loop().time()
     if isinstance(first, Asked):
         if not first.answer.done():  # nobody may wait any more
@@ -105,14 +113,15 @@ async def _take(items: list[Item], engine: DraftEngine, slot: int) -> None:
             if not first.answer.done():
                 first.answer.set_result(output.draft)
         del items[0]
-        return
+        return output
     heard, last, count = [first.pcm], first, 1
     while count < len(items) and not last.words and not last.ended and isinstance(item := items[count], DraftInput):
         heard.append(item.pcm)
         last, count = item, count + 1
-    told = DraftInput(np.concatenate(heard), last.words, last.ended)
-    await engine.step(slot, told, deadline_s=now_s + _HEARD_S)
+    told = DraftInput(np.concatenate(heard), last.words, last.ended, until_sample=last.until_sample)
+    output = await engine.step(slot, told, deadline_s=now_s + _HEARD_S)
     del items[:count]
+    return output
 
 
 async def _refuse_next(inbox: Inbox, error: StageFailed) -> bool:

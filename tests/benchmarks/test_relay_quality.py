@@ -126,6 +126,10 @@ def test_dialogues_are_said_drafted_judged_and_answered(tmp_path: Path, capsys: 
     for kind in ("relay", "cascade", "true"):
         assert np.isfinite(result["ratings"]["all"][kind]["nats_a_token"])
     assert result["verifier"]["examples"] == 3 - result["empty_drafts"]
+    ends = result["turn_ends"]
+    assert ends["ends"] == 3
+    assert ends["words"] == ends["words_and_draft"], "its file says nothing of trust"
+    assert 200 <= ends["words"]["end_ms"]["p50"] <= ends["words"]["end_ms"]["p95"] <= 1200
 
 
 def test_without_weights_it_is_said_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

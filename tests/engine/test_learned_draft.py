@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib.util
+import json
+import math
 import shutil
 import subprocess
 import sys
@@ -103,6 +105,23 @@ def only(outputs: list[DraftOutput | BaseException]) -> DraftOutput:
     return output
 
 
+def specials(shipped: tuple[Ears, DraftModel], pcm: np.ndarray) -> list[float]:
+    """Probabilities of `BOS`, `BOC` and `STP` at the last whole frame of `pcm`, nothing having been said."""
+    stream = DraftStream(*shipped)
+    state = stream.fresh_state(1)
+    led = np.concatenate((np.zeros(LEAD_IN_SAMPLES, np.int16), pcm)).astype(np.float32) / 32768
+    for part in torch.from_numpy(led).unfold(0, DRAFT_FRAME_SAMPLES, DRAFT_FRAME_SAMPLES):
+        listened, _ = stream.step(part[None], torch.tensor([SIL]), state, torch.tensor([True]))
+    probabilities = listened.specials[0].tolist()
+    return [probabilities[each] for each in (Special.BOS, Special.BOC, Special.STP)]
+
+
+def told(output: DraftOutput) -> list[float]:
+    signals = output.signals
+    assert signals is not None
+    return [signals.begin_probability, signals.backchannel_probability, signals.stop_probability]
+
+
 def evidence(output: DraftOutput) -> Drafted:
     assert output.draft is not None
     assert isinstance(output.draft.evidence, Drafted)
@@ -125,12 +144,17 @@ def test_any_split_of_the_sound_gives_the_same_draft(
     runner.open(2)
     at = 0
     for size in sizes:
-        runner.step([1, 2], [DraftInput(PCM[at : at + size]), DraftInput(PCM[::-1][:size])])
         at += size
+        runner.step([1, 2], [DraftInput(PCM[at - size : at], until_sample=at), DraftInput(PCM[::-1][:size])])
     output = only(list(runner.step([1], [DraftInput(NOTHING, draft_words=7)])))
     assert same(evidence(output), expected(shipped, PCM[:at], []))
-    assert output.begin_probability is not None
-    assert 0 <= output.begin_probability <= 1
+    assert output.signals is not None
+    assert (
+        output.signals.until_sample
+        == (at + LEAD_IN_SAMPLES) // DRAFT_FRAME_SAMPLES * DRAFT_FRAME_SAMPLES - LEAD_IN_SAMPLES
+    )
+    assert told(output) == pytest.approx(specials(shipped, PCM[:at]), abs=1e-4)
+    assert (output.signals.end_evidence, output.signals.stop_evidence) == (None, None), "its file says nothing of trust"
     again = only(list(runner.step([1], [DraftInput(NOTHING, draft_words=7)])))
     assert same(evidence(again), evidence(output)), "a draft leaves no trace"
     runner.close(2)
@@ -138,6 +162,24 @@ def test_any_split_of_the_sound_gives_the_same_draft(
     runner.step([2], [DraftInput(PCM[:at])])
     fresh = only(list(runner.step([2], [DraftInput(NOTHING, draft_words=7)])))
     assert same(evidence(fresh), evidence(output)), "a slot that is opened again has forgotten"
+
+
+def test_the_models_own_file_says_how_far_its_signals_are_trusted(models: Path, tmp_path: Path) -> None:
+    for name in ("ears", "draft"):
+        shutil.copytree(models / name, tmp_path / name)
+    config = json.loads((tmp_path / "draft/config.json").read_text())
+    config |= {"turn_ends": {"weight": 0.5, "bias": 2.0}, "stops": {"weight": 1.0}}
+    (tmp_path / "draft/config.json").write_text(json.dumps(config))
+    trusting = make("onnx", tmp_path)
+    trusting.open(0)
+    assert only(list(trusting.step([0], [DraftInput(PCM[:100], until_sample=100)]))).signals is None, "no frame yet"
+    (output,) = trusting.step([0], [DraftInput(PCM[100:], until_sample=len(PCM))])
+    assert isinstance(output, DraftOutput)
+    begin, _, stop = told(output)
+    assert output.signals is not None
+    assert output.signals.end_evidence == pytest.approx(0.5 * math.log(begin / (1 - begin)) + 2.0)
+    assert output.signals.stop_evidence == pytest.approx(math.log(stop / (1 - stop)))
+    trusting.unload()
 
 
 @pytest.mark.parametrize("ended", ["whole", "broken", ""])
@@ -243,7 +285,8 @@ def test_a_stream_of_many_windows_drafts_as_torch_does(models: Path) -> None:
         outputs = [only(list(runner.step([0], [DraftInput(pcm, draft_words=7)]))) for runner in runners]
         for output in outputs[1:]:
             assert same(evidence(outputs[0]), evidence(output))
-            assert output.begin_probability == pytest.approx(outputs[0].begin_probability, abs=1e-3)
+            for one, other in zip(told(output), told(outputs[0]), strict=True):
+                assert one == pytest.approx(other, abs=1e-3)
 
 
 def test_the_graphs_need_no_torch(models: Path, tmp_path: Path) -> None:

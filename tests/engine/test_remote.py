@@ -22,7 +22,7 @@ import relay.errors
 from relay.audio import Int16Array
 from relay.engine import remote
 from relay.engine.brain import BrainInput, BrainOutput, Sampling
-from relay.engine.draft import Draft, DraftInput, DraftOutput, Judgement
+from relay.engine.draft import Draft, DraftInput, DraftOutput, Judgement, Signals
 from relay.engine.ears import EarsInput, EarsOutput, Word
 from relay.engine.engine import Engine, Steps
 from relay.engine.host import EngineHost
@@ -168,6 +168,7 @@ DRAFTED = st.builds(
 )
 JUDGEMENTS = st.builds(Judgement, FLOATS, st.integers(0, 9))
 DRAFTS = st.builds(Draft, st.lists(st.text()).map(tuple), st.booleans(), st.none() | DRAFTED, st.none() | JUDGEMENTS)
+SIGNALS = st.builds(Signals, st.integers(0, 2**40), FLOATS, FLOATS, FLOATS, st.none() | FLOATS, st.none() | FLOATS)
 VALUES = {
     "ears": st.builds(EarsInput, PCM, st.booleans())
     | st.builds(
@@ -189,8 +190,16 @@ VALUES = {
         st.lists(st.integers(0, 9)),
     )
     | st.builds(BrainOutput, st.none() | st.integers(0, 9), FLOATS, FLOATS, FLOATS, FLOATS),
-    "draft": st.builds(DraftInput, PCM, st.text(), st.sampled_from(["", "whole", "broken"]), st.integers(0, 9), FLOATS)
-    | st.builds(DraftOutput, st.none() | FLOATS, st.none() | DRAFTS),
+    "draft": st.builds(
+        DraftInput,
+        PCM,
+        st.text(),
+        st.sampled_from(["", "whole", "broken"]),
+        st.integers(0, 9),
+        FLOATS,
+        st.integers(0, 9),
+    )
+    | st.builds(DraftOutput, st.none() | SIGNALS, st.none() | DRAFTS),
     "verifier": st.builds(Judged, DRAFTS, FLOATS) | JUDGEMENTS,
 }
 GIVEN = (EarsOutput, VoiceOutput, BrainOutput, DraftOutput, Judgement)

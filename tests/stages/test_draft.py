@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
-from relay.engine.draft import Draft, DraftInput, Judgement
+from relay.engine.draft import Draft, DraftInput, Judgement, Signals
 from relay.errors import StageFailed
 from relay.stages.draft import Inbox, draft, follow, open_inbox, tell
 from relay.stages.verify import verify
@@ -62,6 +62,27 @@ def test_what_the_engine_has_judged_is_not_judged_again() -> None:
         assert (engine.confidences, verifier.confidences) == ([0.6], [])
         with pytest.raises(StageFailed, match="no judgement"):
             await verify(Draft(("Well",), judgement=Judgement(float("nan"), 1)), 0.6, verifier)
+
+    run(main())
+
+
+def test_it_is_told_what_the_model_makes_of_the_newest_frame() -> None:
+    async def main() -> None:
+        inbox, told = open_inbox(), list[Signals]()
+        engine = ScriptedDrafter(step_s=0.1, signals=Signals(0, 0.5, 0.0, 0.0))
+        task = asyncio.create_task(follow(inbox, engine, told.append))
+        for end in range(320, 3201, 320):
+            tell(inbox, DraftInput(np.zeros(320, np.int16), until_sample=end))
+            await asyncio.sleep(0.02)
+        tell(inbox, DraftInput(np.zeros(0, np.int16), "Hello", until_sample=3200))
+        await draft(inbox, 2)
+        inbox.close()
+        await task
+        positions = [signals.until_sample for signals in told]
+        assert positions == sorted(positions)
+        assert positions[0] == 320
+        assert positions[-1] == 3200
+        assert {signals.begin_probability for signals in told} == {0.5}
 
     run(main())
 

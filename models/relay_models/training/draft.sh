@@ -64,6 +64,8 @@ run draft "$ears" "$out" --shards "$shards" --judged "$judged" --gpus "$gpus" --
 # shellcheck disable=SC2086
 [ -z "$pids" ] || kill $pids 2>/dev/null || true
 if [ $status = 0 ]; then
+  # How far a server may trust what the model signals: for `draft_export --turn-ends`.
+  run draft_eval "$ears" "$out/packed" "$verify" --json "$out/signals.json" >/dev/null || status=$?
   run verifier "$ears" "$out/packed" "$out/verifier" --shards "$verify" --root "$root" --gpus "$gpus" || status=$?
 fi
 [ ! -s "$out/errors" ] || tail -n 3 "$out/errors"

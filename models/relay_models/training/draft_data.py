@@ -61,13 +61,14 @@ Turns = Sequence[tuple[int, str]]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A turn as it was laid out: who, what, and its frames, the last one included."""
+    """A turn as it was laid out: who, what, its frames, the last one included, and the text before a pause in it."""
 
     speaker: int
     text: str
     first: int
     last: int
     kind: str
+    before_pause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,10 +238,12 @@ def spoken(
 
 def turns_of(score: Score) -> list[Turn]:
     """All utterances; of one that was broken off, the text that was heard."""
-    return [
-        Turn(u.speaker, u.text, u.first // FRAME_SAMPLES, (u.last - 1) // FRAME_SAMPLES, u.kind.value)
-        for u in score.utterances
-    ]
+    turns = []
+    for u in score.utterances:
+        before_pause = u.phrases[0].text if len(u.phrases) > 1 else ""
+        frames = u.first // FRAME_SAMPLES, (u.last - 1) // FRAME_SAMPLES
+        turns.append(Turn(u.speaker, u.text, *frames, u.kind.value, before_pause))
+    return turns
 
 
 def pauses_of(score: Score) -> list[tuple[int, int]]:
@@ -263,7 +266,7 @@ def write_shard(dialogues: Sequence[Spoken], out: Path, name: str) -> None:
         {
             "samples": len(d.pcm),
             "labels": d.labels,
-            "turns": [[t.speaker, t.text, t.first, t.last, t.kind] for t in d.turns],
+            "turns": [[t.speaker, t.text, t.first, t.last, t.kind, t.before_pause] for t in d.turns],
             "pauses": d.pauses,
         }
         for d in dialogues

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,12 @@ def threshold_keeping(scores: Floats, good: Flags, share: float) -> float:
     ranked = np.sort(scores[good])[::-1]
     # The small number absorbs what floating point adds to a product such as 0.96 * 50.
     return float(ranked[max(1, math.ceil(share * len(ranked) - 1e-9)) - 1])
+
+
+def bounded_threshold(values: Sequence[float], share: float) -> float:
+    """The smallest value that at most `share` of all values exceed; 0 where there are none."""
+    ranked = sorted(values, reverse=True)
+    return ranked[min(int(share * len(ranked)), len(ranked) - 1)] if ranked else 0.0
 
 
 def caught(scores: Floats, good: Flags, threshold: float) -> float:

@@ -104,7 +104,9 @@ def test_the_command_ships_model_and_verifier(
 ) -> None:
     save_verifier(Verifier(VerifierConfig(hidden_size=48, size=16)), tmp_path / "judge")
     out = tmp_path / "weights" / "draft"
-    command = ["draft_export", folder, out, "--verifier", tmp_path / "judge", "--ship"]
+    report = tmp_path / "report.json"
+    report.write_text('{"trust": {"turn_ends": {"weight": 0.75, "bias": 1.5}, "stops": {"weight": 1.0, "bias": 0.0}}}')
+    command = ["draft_export", folder, out, "--verifier", tmp_path / "judge", "--ship", "--turn-ends", report]
     monkeypatch.setattr(sys, "argv", list(map(str, command)))
     draft_export.main()
     assert "draft: in all" in capsys.readouterr().out
@@ -114,7 +116,9 @@ def test_the_command_ships_model_and_verifier(
     }
     assert locate("draft", out.parent) == out
     assert locate("verifier", out.parent) == out.parent / "verifier"
-    assert json.loads((out / "config.json").read_text()) == json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    assert config["turn_ends"] == config["stops"] == {"weight": 0.0, "bias": 0.0}
+    assert json.loads((out / "config.json").read_text()) == config | {"turn_ends": {"weight": 0.75, "bias": 1.5}}
     packed = load_draft(folder).state_dict()  # what is packed already stays as it is
     for name, tensor in load_draft(out).state_dict().items():
         torch.testing.assert_close(packed[name], tensor)

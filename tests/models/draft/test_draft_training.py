@@ -14,7 +14,7 @@ from relay_models.draft_stream import Drafter
 from relay_models.training.draft import Recipe, Run, Shards, loss_of, rate_at, train
 from relay_models.training.draft_batches import PADDING, Batches, Heard, hear, text_frames
 from relay_models.training.draft_data import write_shard
-from relay_models.training.draft_eval import bounded_threshold, evaluate, matches
+from relay_models.training.draft_eval import evaluate, matches
 from relay_models.training.draft_words import WordReader
 from relay_models.training.ears_data import words
 from relay_models.training.ears_peers import Peers
@@ -268,12 +268,3 @@ def test_matches_pair_as_many_as_can_be_paired(found: set[int], true: set[int], 
         return max(options)
 
     assert matches(found, true, tolerance=tolerance) == most(frozenset(found), tuple(sorted(true)))
-
-
-@given(st.lists(st.floats(0, 1), max_size=20), st.sampled_from([0.0, 0.05, 0.3, 0.99]))
-def test_a_bounded_threshold_is_exceeded_by_few(values: list[float], share: float) -> None:
-    threshold = bounded_threshold(values, share)
-    assert sum(value > threshold for value in values) <= share * len(values)
-    lower = [value for value in values if value < threshold]
-    if lower:
-        assert sum(value > max(lower) for value in values) > share * len(values)

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay_models.training.judging import calibration_error, caught, fit_platt, roc, threshold_keeping
+from relay_models.training.judging import (
+    bounded_threshold,
+    calibration_error,
+    caught,
+    fit_platt,
+    roc,
+    threshold_keeping,
+)
 
 LABELLED = st.lists(
     st.tuples(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]), st.booleans()), min_size=2, max_size=30
@@ -75,3 +82,12 @@ def test_platt_stays_finite_where_classes_separate() -> None:
     scale, shift = fit_platt(np.array([-2.0, -1.0, 1.0, 2.0]), np.array([False, False, True, True]))
     assert 0 < scale < 20
     assert abs(shift) < 5
+
+
+@given(st.lists(st.floats(0, 1), max_size=20), st.sampled_from([0.0, 0.05, 0.3, 0.99]))
+def test_a_bounded_threshold_is_exceeded_by_few(values: list[float], share: float) -> None:
+    threshold = bounded_threshold(values, share)
+    assert sum(value > threshold for value in values) <= share * len(values)
+    lower = [value for value in values if value < threshold]
+    if lower:
+        assert sum(value > max(lower) for value in values) > share * len(values)
