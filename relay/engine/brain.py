@@ -99,8 +99,7 @@ def draw(logits: FloatArray, x: BrainInput) -> BrainOutput:
     if sampling.temperature <= 0:
         token = int(open_logits.argmax())
     else:
-        weights = np.exp((open_logits - open_logits.max()) / sampling.temperature, dtype=np.float64)
-        order, nucleus = _nucleus(weights, sampling.top_p)
+        order, nucleus = _nucleus((open_logits - open_logits.max()) / sampling.temperature, sampling.top_p)
         point = _point(sampling.seed, len(x.tokens)) * nucleus[-1]
         token = int(order[min(int(np.searchsorted(nucleus, point, side="right")), len(nucleus) - 1)])
     watched = min(1.0, float(probabilities[list(set(x.watched))].sum()))
@@ -136,21 +135,26 @@ def pack_draws(xs: Sequence[BrainInput], vocabulary: int) -> tuple[npt.NDArray[n
     return sampling, sets
 
 
-def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Tokens by falling weight, equal ones by number, and the cumulated shares of those that are drawn from.
+def _nucleus(scaled: FloatArray, top_p: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Tokens by falling logit, equal ones by number, and the cumulated shares of those that are drawn from.
 
     Most distributions need a few tokens: then only these are sorted, to the same end as if all were.
+
+    Args:
+        scaled: [vocabulary] logits over the temperature, less the greatest.
+        top_p: The share of probability that is drawn from.
     """
+    weights = np.exp(scaled, dtype=np.float64)
     total = weights.sum()
-    if len(weights) > _FEW:
-        few = np.sort(np.argpartition(weights, -_FEW)[-_FEW:])
-        order = few[np.argsort(-weights[few], kind="stable")]
+    if len(scaled) > _FEW:
+        few = np.sort(np.argpartition(scaled, -_FEW)[-_FEW:])
+        order = few[np.argsort(-scaled[few], kind="stable")]
         cumulated = np.cumsum(weights[order] / total)
         count = int(np.searchsorted(cumulated, top_p)) + 1
-        # Those left out are not heavier than the lightest of these, and may be its equals.
-        if count < _FEW and weights[order[count - 1]] > weights[order[-1]]:
+        # Those left out are not likelier than the least likely of these, and may be its equals.
+        if count < _FEW and scaled[order[count - 1]] > scaled[order[-1]]:
             return order, cumulated[:count]
-    order = np.argsort(-weights, kind="stable")
+    order = np.argsort(-scaled, kind="stable")
     cumulated = np.cumsum(weights[order] / total)
     return order, cumulated[: int(np.searchsorted(cumulated, top_p)) + 1]
 

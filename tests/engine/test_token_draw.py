@@ -105,9 +105,8 @@ def test_rows_without_numbers_give_some_token(device: str) -> None:
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.sets(st.integers(0, n - 1)))))
 def test_sets_are_unpacked_as_packed(case: tuple[int, set[int]]) -> None:
     vocabulary, members = case
-    _, sets = pack_draws(
-        [BrainInput([1], banned=sorted(members)), BrainInput([1], watched=sorted(members))], vocabulary
-    )
+    tokens = sorted(members)
+    _, sets = pack_draws([BrainInput([1], banned=tokens), BrainInput([1], watched=tokens)], vocabulary)
     assert sets.shape == (2, 2, packed_width(vocabulary))
     expected = np.zeros((2, 2, vocabulary), dtype=bool)
     expected[[0, 1], [0, 1]] = np.isin(np.arange(vocabulary), tokens)
