@@ -93,6 +93,15 @@ def test_equal_tokens_come_by_number(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_a_point_on_an_edge_takes_the_token_behind_it(device: str) -> None:
+    """As the host's does: a point is from 0 to below 1, and each token's share holds its own beginning."""
+    points = [0.0, 0.25, 0.5, 0.75]
+    sampling = torch.tensor([[1.0, 1.0, point] for point in points], dtype=torch.float64, device=device)
+    sets = torch.zeros(4, 2, 1, dtype=torch.uint8, device=device)
+    assert draw_tokens(torch.zeros(4, 4, device=device), sampling, sets)[0].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("device", DEVICES)
 def test_rows_without_numbers_give_some_token(device: str) -> None:
     """Where nothing can be drawn, a token of the vocabulary comes, and the other rows are what they are alone."""
     logits = np.array([[np.nan] * 9, [0.0] * 9, [0.0] * 8 + [3.0]], dtype=np.float32)
