@@ -105,7 +105,8 @@ def test_a_point_on_an_edge_takes_the_token_behind_it(device: str) -> None:
 def test_rows_without_numbers_give_some_token(device: str) -> None:
     """Where nothing can be drawn, a token of the vocabulary comes, and the other rows are what they are alone."""
     logits = np.array([[np.nan] * 9, [0.0] * 9, [0.0] * 8 + [3.0]], dtype=np.float32)
-    xs = [BrainInput([1], banned=banned) for banned in ([], range(9), [])]
+    unsayable: list[range] = [range(0), range(9), range(0)]
+    xs = [BrainInput([1], banned=banned) for banned in unsayable]
     found = drawn_on(device, logits, xs)
     assert all(0 <= (output.token or 0) < 9 for output in found)
     assert found[2] == drawn_on(device, logits[2:], xs[2:])[0]
