@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 _FEW = 128
+_POINTS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,10 @@ READING = BrainOutput(token=None)
 
 def common_prefix(cached: Sequence[int], tokens: Sequence[int]) -> int:
     """How many first tokens two sequences share."""
-    count = 0
-    for count, (one, other) in enumerate(zip(cached, tokens, strict=False), start=1):
-        if one != other:
-            return count - 1
-    return count
+    shared = min(len(cached), len(tokens))
+    if list(cached[:shared]) == list(tokens[:shared]):  # mostly so, and compared at once
+        return shared
+    return next(index for index, (one, other) in enumerate(zip(cached, tokens, strict=False)) if one != other)
 
 
 def draw(logits: FloatArray, x: BrainInput) -> BrainOutput:
@@ -91,35 +92,69 @@ def draw(logits: FloatArray, x: BrainInput) -> BrainOutput:
     probabilities = np.exp(logprobs)
     entropy = float(-(probabilities * logprobs).sum())
     second, first = np.partition(probabilities, -2)[-2:]
-    open_logprobs = logprobs.copy()
-    open_logprobs[list(x.banned)] = -np.inf
+    # The weights are those of the logits themselves: so no rounding of the logarithm above can reorder near ties.
+    open_logits = logits.copy()
+    open_logits[list(x.banned)] = -np.inf
     sampling = x.sampling
     if sampling.temperature <= 0:
-        token = int(open_logprobs.argmax())
+        token = int(open_logits.argmax())
     else:
-        weights = np.exp((open_logprobs - open_logprobs.max()) / sampling.temperature, dtype=np.float64)
-        order, nucleus = _nucleus(weights, sampling.top_p)
-        point = np.random.default_rng((sampling.seed, len(x.tokens))).random() * nucleus[-1]
+        order, nucleus = _nucleus((open_logits - open_logits.max()) / sampling.temperature, sampling.top_p)
+        point = _point(sampling.seed, len(x.tokens)) * nucleus[-1]
         token = int(order[min(int(np.searchsorted(nucleus, point, side="right")), len(nucleus) - 1)])
-    watched = min(1.0, float(probabilities[list(x.watched)].sum()))
+    watched = min(1.0, float(probabilities[list(set(x.watched))].sum()))
     return BrainOutput(token, float(logprobs[token]), entropy, float(first - second), watched)
 
 
-def _nucleus(weights: npt.NDArray[np.float64], top_p: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
-    """Tokens by falling weight, equal ones by number, and the cumulated shares of those that are drawn from.
+@lru_cache(maxsize=_POINTS)
+def _point(seed: int, position: int) -> float:
+    """Where, from 0 to 1, a draw falls. Dialogues mostly share their seed; a generator costs more than one number."""
+    return float(np.random.default_rng((seed, position)).random())
+
+
+def pack_draws(xs: Sequence[BrainInput], vocabulary: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.uint8]]:
+    """What a device needs to draw like `draw`, a row an input.
+
+    Returns:
+        sampling [rows, 3] float64 and sets [rows, 2, (vocabulary + 7) // 8] uint8, as
+        `relay_models.token_draw.draw_tokens` takes them.
+    """
+    sampling = np.empty((len(xs), 3))
+    sets = np.zeros((len(xs), 2, -(-vocabulary // 8)), dtype=np.uint8)
+    for x, row, packed in zip(xs, sampling, sets, strict=True):
+        asked = x.sampling
+        if asked.temperature > 0:
+            row[:] = asked.temperature, asked.top_p, _point(asked.seed, len(x.tokens))
+        else:
+            row[:] = 1.0, 0.0, 0.0  # a nucleus of one: the likeliest
+        for index, tokens in enumerate((x.banned, x.watched)):
+            if tokens:
+                members = np.zeros(vocabulary, dtype=np.bool_)
+                members[list(tokens)] = True
+                packed[index] = np.packbits(members, bitorder="little")
+    return sampling, sets
+
+
+def _nucleus(scaled: FloatArray, top_p: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Tokens by falling logit, equal ones by number, and the cumulated shares of those that are drawn from.
 
     Most distributions need a few tokens: then only these are sorted, to the same end as if all were.
+
+    Args:
+        scaled: [vocabulary] logits over the temperature, less the greatest.
+        top_p: The share of probability that is drawn from.
     """
+    weights = np.exp(scaled, dtype=np.float64)
     total = weights.sum()
-    if len(weights) > _FEW:
-        few = np.sort(np.argpartition(weights, -_FEW)[-_FEW:])
-        order = few[np.argsort(-weights[few], kind="stable")]
+    if len(scaled) > _FEW:
+        few = np.sort(np.argpartition(scaled, -_FEW)[-_FEW:])
+        order = few[np.argsort(-scaled[few], kind="stable")]
         cumulated = np.cumsum(weights[order] / total)
         count = int(np.searchsorted(cumulated, top_p)) + 1
-        # Those left out are not heavier than the lightest of these, and may be its equals.
-        if count < _FEW and weights[order[count - 1]] > weights[order[-1]]:
+        # Those left out are not likelier than the least likely of these, and may be its equals.
+        if count < _FEW and scaled[order[count - 1]] > scaled[order[-1]]:
             return order, cumulated[:count]
-    order = np.argsort(-weights, kind="stable")
+    order = np.argsort(-scaled, kind="stable")
     cumulated = np.cumsum(weights[order] / total)
     return order, cumulated[: int(np.searchsorted(cumulated, top_p)) + 1]
 

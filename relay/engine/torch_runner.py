@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from relay.engine.brain import READING, BrainInput, BrainOutput, FloatArray, Plan, Rows, draw
+from relay.engine.brain import READING, BrainInput, BrainOutput, Plan, Rows, pack_draws
 from relay.engine.torch_steps import own_stream, powers, static_steps
 from relay.errors import EngineUnavailable, WeightsError
 from relay_models import loading
@@ -85,48 +85,48 @@ class TorchBrainRunner:
     def step(self, slots: Sequence[int], xs: Sequence[BrainInput]) -> Sequence[BrainOutput | BaseException]:
         """Reads up to `PREFILL_TOKENS` new tokens of each slot and draws where none is left to read."""
         plans = [self._plan(slot, x) for slot, x in zip(slots, xs, strict=True)]
-        ready = [plan for plan in plans if isinstance(plan, Plan)]
-        if not ready:
-            return [plan for plan in plans if not isinstance(plan, Plan)]
+        ready = [(plan, x) for plan, x in zip(plans, xs, strict=True) if isinstance(plan, Plan)]
         try:
-            logits = iter(self._forward(ready))
+            drawn = iter(self._forward([plan for plan, _ in ready], [x for _, x in ready]) if ready else ())
         except Exception as error:
             for slot in slots:
                 self._rows.drop(slot)
             return [error] * len(slots)
-        outputs: list[BrainOutput | BaseException] = []
-        for plan, x in zip(plans, xs, strict=True):
-            if isinstance(plan, Plan):
-                own = next(logits)
-                outputs.append(draw(own, x) if plan.complete else READING)
-            else:
-                outputs.append(plan)
-        return outputs
+        return [next(drawn) if isinstance(plan, Plan) else plan for plan in plans]
 
     def _plan(self, slot: int, x: BrainInput) -> Plan | ValueError:
         if len(x.tokens) > self._context:
             return ValueError(f"{len(x.tokens)} tokens are more than the model's context of {self._context}")
-        if x.tokens and not 0 <= min(x.tokens) <= max(x.tokens) < self._vocabulary:  # a GPU would be lost over it
-            return ValueError(f"a token that is none of the model's {self._vocabulary}")
         try:
-            return self._rows.plan(slot, x, chunk=PREFILL_TOKENS)
+            plan = self._rows.plan(slot, x, chunk=PREFILL_TOKENS)
         except ValueError as error:
             return error
+        for tokens in (plan.tokens, x.banned, x.watched):  # what the cache holds was looked at when it was read
+            if tokens and not 0 <= min(tokens) <= max(tokens) < self._vocabulary:  # a GPU would be lost over it
+                self._rows.drop(slot)
+                return ValueError(f"a token that is none of the model's {self._vocabulary}")
+        return plan
 
-    def _forward(self, plans: Sequence[Plan]) -> FloatArray:
-        """Logits [plans, vocabulary] float32 after what each plan reads."""
+    def _forward(self, plans: Sequence[Plan], xs: Sequence[BrainInput]) -> list[BrainOutput]:
+        """Reads what each plan says, and draws the token after it where that completes the context."""
         width = 1 if all(len(plan.tokens) == 1 for plan in plans) else PREFILL_TOKENS
         tokens = np.zeros((len(plans), width), dtype=np.int64)
         for row, plan in zip(tokens, plans, strict=True):
             row[: len(plan.tokens)] = plan.tokens
+        sampling, sets = pack_draws(xs, self._vocabulary)
         step = self._pipelines[width].start(
             slots=np.array([plan.row for plan in plans]),
             tokens=tokens,
             lengths=np.array([plan.start for plan in plans]),
             counts=np.array([len(plan.tokens) for plan in plans]),
+            sampling=sampling,
+            sets=sets,
         )
-        logits: FloatArray = step.results()[0]
-        return logits
+        drawn, figures = step.results()
+        return [
+            BrainOutput(token, *told) if plan.complete else READING
+            for plan, token, told in zip(plans, drawn.tolist(), figures.tolist(), strict=True)
+        ]
 
     def close(self, slot: int) -> None:
         """Gives the slot's row back to the pool."""

@@ -127,6 +127,40 @@ def test_an_unknown_token_fails_alone_in_torch(torch_runner: TorchBrainRunner) -
     torch_runner.close(1)
 
 
+def test_a_torch_batch_is_drawn_as_each_row_asks(torch_runner: TorchBrainRunner, tokenizer: ChatTokenizer) -> None:
+    context = prompt(tokenizer, "tell me a joke")
+    free = next_token(torch_runner, 0, context)
+    assert free.token is not None
+    xs = [
+        BrainInput(context, GREEDY, banned=[free.token]),
+        BrainInput(context, GREEDY, watched=[free.token]),
+        BrainInput(context, GREEDY, banned=[10**6]),
+    ]
+    banned, watched, bad = torch_runner.step([1, 2, 0], xs)
+    assert isinstance(bad, ValueError)
+    assert isinstance(banned, BrainOutput)
+    assert isinstance(watched, BrainOutput)
+    assert watched.token == free.token
+    assert watched.watched == pytest.approx(np.exp(free.logprob), abs=1e-4)
+    assert banned.token != free.token
+    assert np.exp(free.logprob) - np.exp(banned.logprob) == pytest.approx(free.margin, abs=1e-4)
+    for slot in range(3):
+        torch_runner.close(slot)
+
+
+def test_a_torch_reply_can_be_repeated(torch_runner: TorchBrainRunner, tokenizer: ChatTokenizer) -> None:
+    context = prompt(tokenizer, "tell me a joke")
+    draws = [next_token(torch_runner, 0, context, Sampling(1.0, 1.0, seed=seed)).token for seed in range(12)]
+    for first in range(0, 12, 3):
+        together = torch_runner.step(
+            [0, 1, 2], [BrainInput(context, Sampling(1.0, 1.0, seed=seed)) for seed in range(first, first + 3)]
+        )
+        assert [output.token for output in together if isinstance(output, BrainOutput)] == draws[first : first + 3]
+    assert len(set(draws)) > 1
+    for slot in range(3):
+        torch_runner.close(slot)
+
+
 def test_the_cache_changes_nothing(runner: OnnxBrainRunner, tokenizer: ChatTokenizer) -> None:
     """Appending, rolling back and another slot's eviction give what a fresh read gives.
 
