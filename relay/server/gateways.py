@@ -41,9 +41,10 @@ STOP_TIMEOUT_S = 8.0
 RESTART_DELAY_S = 1.0
 _WATCH_S = 0.25
 _BACKLOG = 1024
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-"""Environment of all processes, where the user has not set it otherwise. Products on the host are small, and made again
-and again: pools of as many threads as there are cores, one in each library of each process, mostly spin and wait."""
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Environment of all processes, where the user has not set it otherwise; torch, MKL and the OpenBLAS of NumPy go by it.
+What they compute on the host are small products, again and again: with a thread for each core, in each library of each
+process, most of the time goes into threads that wait for one another, and no core is left for the others' work."""
 
 
 async def serve_with_gateways(
