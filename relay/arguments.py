@@ -11,6 +11,7 @@ from typing import NoReturn
 from relay.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
+ENGINE_PROCESSES = ("each", "one")
 PATHS = ("relay", "cascade", "draft")
 
 

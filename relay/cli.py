@@ -18,6 +18,7 @@ from typing import Any
 import relay
 from relay.arguments import (
     DEVICES,
+    ENGINE_PROCESSES,
     PATHS,
     Commands,
     Parser,
@@ -105,10 +106,16 @@ SERVE_FLAGS = (
     ),
     ServeFlag(
         "gateways",
-        "processes for sockets and sessions, before one that runs the models; 0: one for all",
+        "processes for sockets and sessions, before those that run the models; 0: one for all",
         "N",
         int,
         default=0,
+    ),
+    ServeFlag(
+        "engine-processes",
+        "with --gateways: a process for each model, so that none waits for another, or one for all, in less memory",
+        choices=ENGINE_PROCESSES,
+        default="each",
     ),
     ServeFlag("record", "folder to record sessions into", "DIR", Path),
     ServeFlag(

@@ -11,6 +11,7 @@ from relay.errors import ConfigError
 
 Device = Literal["auto", "cpu", "cuda"]
 Path_ = Literal["relay", "cascade", "draft"]
+EngineProcesses = Literal["each", "one"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ class ServerConfig:
             says at once, where the verifier agrees; `draft` lets the draft model answer alone.
         speculate: Whether replies are prepared while the end of a turn is only likely; None: with the embedded model,
             but not with a server at `llm_url`, where tokens that come to nothing may cost money.
-        gateways: Processes that hold sockets and sessions, before one that runs the models; 0: one process for all.
+        gateways: Processes that hold sockets and sessions, before those that run the models; 0: one process for all.
+        engine_processes: Behind gateways: a process for each of ears, voice, language and draft model, or one for all.
         record_dir: Where sessions are recorded; None: nowhere.
         noise_suppression: DPDFNet ONNX file for the sessions that ask for noise reduction; None: they go without.
         limits: See `Limits`.
@@ -83,6 +85,7 @@ class ServerConfig:
     path: Path_ = "cascade"
     speculate: bool | None = None
     gateways: int = 0
+    engine_processes: EngineProcesses = "each"
     record_dir: Path | None = None
     noise_suppression: Path | None = None
     limits: Limits = field(default_factory=Limits)

@@ -1,10 +1,11 @@
-"""The engine process's side: its engines, stepped for gateways that connect through a Unix socket."""
+"""The side of a process with engines: it steps them for gateways that connect through a Unix socket."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from relay.engine.remote_wire import (
     KINDS,
     Close,
     Down,
+    Failed,
     FrameError,
     Frames,
+    Loads,
     Open,
     Ready,
     Result,
@@ -39,23 +42,33 @@ class EngineHost:
 
     Args:
         engines: By name; the names are those of `KINDS`.
-        welcome: What gateways are told.
+        welcome: What gateways are told first; an error when there is nothing to step.
         on_ready: Called when a gateway takes callers.
     """
 
     def __init__(
-        self, engines: Mapping[str, Steps[Any, Any]], welcome: Welcome, on_ready: Callable[[], None] = lambda: None
+        self,
+        engines: Mapping[str, Steps[Any, Any]],
+        welcome: Welcome | Failed,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._engines = engines
         self._welcome = welcome
         self._on_ready = on_ready
         self._gateways: dict[_Gateway, asyncio.Task[None]] = {}
-        self._seated = Seated(0)
+        self._told: Seated | Loads | None = None
 
     @contextlib.asynccontextmanager
-    async def listen(self, path: Path) -> AsyncIterator[None]:
-        """Takes gateways at a Unix socket for as long as the block runs; then their connections are closed."""
-        server = await asyncio.start_unix_server(self._on_gateway, path)
+    async def listen(self, at: Path | socket.socket) -> AsyncIterator[None]:
+        """Takes gateways at a Unix socket for as long as the block runs; then their connections are closed.
+
+        Args:
+            at: Where to make the socket, or one that listens already.
+        """
+        if isinstance(at, socket.socket):
+            server = await asyncio.start_unix_server(self._on_gateway, sock=at)
+        else:
+            server = await asyncio.start_unix_server(self._on_gateway, at)
         try:
             yield
         finally:
@@ -65,12 +78,12 @@ class EngineHost:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def seated(self, seated: Seated) -> None:
-        """Tells all gateways how it stands with sessions, if that is news."""
-        if seated != self._seated:
-            self._seated = seated
+    def tell(self, message: Seated | Loads) -> None:
+        """Tells all gateways, and those that come, how it stands, if that is news."""
+        if message != self._told:
+            self._told = message
             for gateway in self._gateways:
-                gateway.send(seated)
+                gateway.send(message)
 
     async def _on_gateway(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         gateway = _Gateway(self._engines, writer, self._on_ready)
@@ -79,7 +92,8 @@ class EngineHost:
         self._gateways[gateway] = task
         try:
             gateway.send(self._welcome)
-            gateway.send(self._seated)
+            if self._told is not None:
+                gateway.send(self._told)
             await gateway.run(reader)
         except FrameError as error:
             log.error("a gateway is cut off: %s", error)

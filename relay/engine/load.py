@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 WINDOW_S = 10.0
 _PART_S = 0.5
@@ -20,6 +21,23 @@ _LEAST_VARIANCE = 0.25  # of the rows of batches, from which the cost of a row c
 _P95 = 0.95
 _REOPEN = 0.85  # of the pressure at which callers are refused
 _BUSY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is known of an engine's last seconds; see the methods of `Load`."""
+
+    used: float = 0.0
+    busy: float = 0.0
+    deadline_share: float = 0.0
+
+
+class Measured(Protocol):
+    """What can be asked how near it is to its limit: the `Load` of an engine of this process, or of another."""
+
+    def measures(self, now_s: float) -> Measures:
+        """How it stands now."""
+        ...
 
 
 @dataclass(slots=True)
@@ -74,6 +92,10 @@ class Load:
     def answered(self, now_s: float, share: float) -> None:
         """A step was done after this share of the time that there was until its deadline."""
         self._part(now_s).shares[int(min(max(share, 0.0), 2.0) * _BINS_PER_SHARE)] += 1
+
+    def measures(self, now_s: float) -> Measures:
+        """How it stands now."""
+        return Measures(self.used(now_s), self.busy(now_s), self.deadline_share(now_s))
 
     def busy(self, now_s: float) -> float:
         """The part of the last seconds in which the engine stepped."""
@@ -136,7 +158,7 @@ class Admission:
         always: So many callers are let in whatever was measured: what so few cost tells nothing of the next one.
     """
 
-    def __init__(self, loads: Mapping[str, Load], *, max_share: float = 0.8, always: int = 4) -> None:
+    def __init__(self, loads: Mapping[str, Measured], *, max_share: float = 0.8, always: int = 4) -> None:
         self._loads = dict(loads)
         self._max_share = max_share
         self._always = always
@@ -159,17 +181,18 @@ class Admission:
         mean = sum(s for number, s in self._caller_s if number > int(now_s / _PART_S) - _PARTS) / WINDOW_S
         growth = (self._callers + 1) / (mean + 1)
         pressure, reason = max(
-            (self._pressure(name, load, now_s, growth) for name, load in self._loads.items()), default=(0.0, "")
+            (self._pressure(name, load.measures(now_s), growth) for name, load in self._loads.items()),
+            default=(0.0, ""),
         )
         self._refusing = pressure > (_REOPEN if self._refusing else 1.0)
         return reason if self._refusing else None
 
-    def _pressure(self, name: str, load: Load, now_s: float, growth: float) -> tuple[float, str]:
+    def _pressure(self, name: str, now: Measures, growth: float) -> tuple[float, str]:
         """How near an engine is to where callers are refused, which is 1; and in words."""
-        used = load.used(now_s) * growth
+        used = now.used * growth
         by_use = used / self._max_share
         # Late steps of an engine that idles are not for too many callers.
-        share = load.deadline_share(now_s) if load.busy(now_s) > _BUSY else 0.0
+        share = now.deadline_share if now.busy > _BUSY else 0.0
         if share > by_use:
             return share, f"one step in twenty of the {name} takes {share:.0%} of the time it has"
         return by_use, f"with one caller more the {name} would take {used:.0%} of the time there is"

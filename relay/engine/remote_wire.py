@@ -1,4 +1,4 @@
-"""What a gateway and the engine process say to each other: frames, messages, values and errors. Sans-IO.
+"""What a gateway and a process with engines say to each other: frames, messages, values and errors. Sans-IO.
 
 A frame is its length in four bytes, big end first, and as many bytes of MessagePack: one message. Values are what the
 engines take and give, by field, with arrays as their shape and raw bytes (an extension type); what comes is checked
@@ -20,6 +20,7 @@ from relay.audio import Int16Array
 from relay.engine.brain import BrainInput, BrainOutput
 from relay.engine.draft import DraftInput, DraftOutput, Judgement
 from relay.engine.ears import EarsInput, EarsOutput
+from relay.engine.load import Measures
 from relay.engine.verifier import Judged
 from relay.engine.voice import VoiceInput, VoiceOutput
 from relay.errors import RelayError
@@ -83,11 +84,11 @@ class Ready(msgspec.Struct, frozen=True, tag=True, array_like=True):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """First message to a gateway: what it needs to know of the models.
+    """First message to a gateway: what it needs to know of the engines of this process.
 
     Attributes:
         engines: Names of those that there are.
-        capacity: Sessions admitted, over all gateways.
+        capacity: Sessions that they are for, over all gateways; 0: they set no bound.
         denoiser_delay_s: By how much noise suppression is late.
     """
 
@@ -118,16 +119,20 @@ class Seated(msgspec.Struct, frozen=True, tag=True, array_like=True):
     Attributes:
         taken: How many there are.
         refusal: Why nobody else is let in although seats are free; None when somebody is.
-        loads: How much each engine is used, 0 to 1.
     """
 
     taken: int
     refusal: str | None = None
-    loads: dict[str, float] = {}
+
+
+class Loads(msgspec.Struct, frozen=True, tag=True, array_like=True):
+    """How near the engines of this process are to their limits, by name."""
+
+    loads: dict[str, Measures]
 
 
 Up: TypeAlias = Open | Step | Close | Ready
-Down: TypeAlias = Welcome | Result | Failed | Seated
+Down: TypeAlias = Welcome | Result | Failed | Seated | Loads
 
 
 class FrameError(RelayError):

@@ -116,7 +116,7 @@ class SharedSeats:
     """The seats of all gateways, as one of them sees them. What it was told last may be old; `seat` asks.
 
     Args:
-        link: The engine process, which keeps them.
+        link: The first process, which keeps them.
         admission: Knows how much time this gateway has itself.
     """
 
@@ -132,7 +132,7 @@ class SharedSeats:
         return self._link.taken
 
     def refusal(self) -> str | None:
-        """As `Seats.refusal`: for want of time in this gateway, or in the engine process as last told."""
+        """As `Seats.refusal`: for want of time in this gateway, or in an engine as last told."""
         return self._own.refusal() or self._link.refusal
 
     def check(self) -> None:

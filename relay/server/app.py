@@ -24,7 +24,7 @@ from websockets.typing import Subprotocol
 from relay.config import ServerConfig
 from relay.engine.device import memory_bytes
 from relay.engine.load import Admission, Load
-from relay.engine.remote import EngineLink
+from relay.engine.remote import Links
 from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
 from relay.recorder import SessionRecorder
@@ -49,7 +49,7 @@ class RelayServer:
 
     Args:
         config: Its settings.
-        link: The engine process that has the models; None: they are loaded here.
+        links: The processes that have the models; None: they are loaded here.
         listener: The socket to listen on; None: one is opened at the settings' address.
         metrics: Counters; None: ones of its own.
 
@@ -62,13 +62,13 @@ class RelayServer:
         self,
         config: ServerConfig,
         *,
-        link: EngineLink | None = None,
+        links: Links | None = None,
         listener: socket.socket | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.config = config
         self.metrics = metrics or Metrics()
-        self._link = link
+        self._links = links
         self._listener = listener
         self.url = ""
         self._sockets = Load(1)
@@ -83,16 +83,16 @@ class RelayServer:
         async with contextlib.AsyncExitStack() as stack:
             config = self.config
             self._page = await asyncio.to_thread(load_page)
-            if self._link is None:
+            if self._links is None:
                 models = await load(config, self.metrics, stack)
             else:
-                models = await reach(config, self._link, self.metrics, stack)
+                models = await reach(config, self._links, self.metrics, stack)
             self._loads = {**models.loads, "sockets": self._sockets}
             admission = Admission(self._loads, max_share=config.max_load_percent / 100)
-            if self._link is None:
+            if self._links is None:
                 self._seats: Seats | SharedSeats = Seats(models.capacity, admission)
             else:
-                self._seats = SharedSeats(self._link, admission)
+                self._seats = SharedSeats(self._links.server, admission)
             self._services = models.services
             watching = asyncio.create_task(self._watch_sockets())
             stack.callback(watching.cancel)
@@ -175,7 +175,7 @@ class RelayServer:
     def _used(self) -> dict[str, float]:
         """How much each engine is used, and the event loop."""
         now_s = time.monotonic()
-        far = {} if self._link is None else self._link.loads
+        far = {} if self._links is None else self._links.used()
         return {**far, **{name: load.used(now_s) for name, load in self._loads.items()}}
 
     async def _watch_sockets(self) -> None:

@@ -1,6 +1,6 @@
 """One gateway of `relay serve --gateways N`: `python -m relay.server.gateway`, started by `gateways`, its job on stdin.
 
-It accepts callers at a socket that it inherits, holds their sessions, and steps the models of the engine process.
+It accepts callers at a socket that it inherits, holds their sessions, and steps the engines of other processes.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
+from relay import processes
 from relay.config import ServerConfig
 from relay.engine import remote
+from relay.engine.remote import Links
 from relay.errors import RelayError, shown
 from relay.metrics import Metrics
 from relay.server.app import RelayServer
@@ -30,43 +30,42 @@ class GatewayJob:
 
     Attributes:
         config: The server's settings.
-        engine_path: Unix socket of the engine process.
+        server_path: Unix socket of the first process, which keeps the seats.
+        engine_paths: Those of the processes with engines.
         listener_fd: The listening socket, inherited.
         metrics_dir: Where all gateways keep their counters.
     """
 
     config: ServerConfig
-    engine_path: Path
+    server_path: Path
+    engine_paths: tuple[Path, ...]
     listener_fd: int
     metrics_dir: Path
-
-
-def pack_job(job: GatewayJob) -> bytes:
-    """One line for a gateway's stdin: keys do not belong on a command line, which everybody can read."""
-    return msgspec.json.encode(job, enc_hook=str) + b"\n"
 
 
 async def run(job: GatewayJob) -> None:
     """Takes callers until SIGTERM.
 
     Raises:
-        RelayError: The engine process is gone.
+        RelayError: One of the other processes is gone.
     """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with contextlib.AsyncExitStack() as stack:
-        link = await stack.enter_async_context(remote.connect(job.engine_path))
+        server = await stack.enter_async_context(remote.connect(job.server_path))
+        engines = [await stack.enter_async_context(remote.connect(path)) for path in job.engine_paths]
+        links = Links(server, engines)
         listener = socket.socket(fileno=job.listener_fd)
         metrics = Metrics(shared_dir=job.metrics_dir)
-        await stack.enter_async_context(RelayServer(job.config, link=link, listener=listener, metrics=metrics))
+        await stack.enter_async_context(RelayServer(job.config, links=links, listener=listener, metrics=metrics))
         keep_for_good()
-        link.ready()
-        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(link.lost.wait())]
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
-        if link.lost.is_set() and not stop.is_set():
-            raise RelayError(remote.LOST)
+        server.ready()
+        stopping, losing = asyncio.create_task(stop.wait()), asyncio.create_task(links.lost())
+        await asyncio.wait([stopping, losing], return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        losing.cancel()
+        if losing.done() and not stop.is_set():
+            raise losing.result()
 
 
 def main() -> int:
@@ -74,8 +73,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("websockets").setLevel(logging.WARNING)
     try:
-        job = msgspec.json.decode(sys.stdin.readline(), type=GatewayJob, dec_hook=lambda kind, value: kind(value))
-        asyncio.run(run(job))
+        asyncio.run(run(processes.read_job(GatewayJob)))
     except RelayError as error:
         print(f"relay: error: gateway: {' '.join(str(error).split())}", file=sys.stderr)
         return shown(error).exit_status

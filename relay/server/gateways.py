@@ -1,8 +1,10 @@
-"""`relay serve --gateways N`: this process runs the models; N others hold the sockets and the sessions, on one port.
+"""`relay serve --gateways N`: this process starts the others, counts the sessions, and ends when one cannot be spared.
 
-The listening socket is opened here and inherited by the gateways (`gateway`): whichever is least busy accepts. They
-step the models through a Unix socket in a folder that only this user can enter. A gateway that dies takes its sessions
-with it and nothing else: its slots are freed, and another takes its place. When this process dies the gateways end.
+The models run in processes of their own (`engines`); N gateways (`gateway`) hold the sockets and the sessions, on one
+port. The listening socket is opened here and inherited by them: whichever is least busy accepts. They step the models,
+and take their seats here, through Unix sockets in a folder that only this user can enter. A gateway that dies takes its
+sessions with it and nothing else: its slots are freed, and another takes its place. When a process with models dies, or
+this one, all end.
 """
 
 from __future__ import annotations
@@ -14,27 +16,23 @@ import signal
 import socket
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from relay.brains import catalog as brains
+from relay import processes
 from relay.config import ServerConfig
-from relay.engine.engine import Steps
 from relay.engine.host import EngineHost
 from relay.engine.load import Admission
 from relay.engine.remote_wire import Seated, Welcome
-from relay.engine.verifier import EngineVerifier
 from relay.errors import ConfigError, EngineUnavailable
-from relay.metrics import Metrics
-from relay.processes import stop
 from relay.server.admission import SeatEngine, Seats
 from relay.server.app import tls_context, url_of
-from relay.server.gateway import GatewayJob, pack_job
-from relay.server.models import Models, keep_for_good, load
+from relay.server.engines import EngineProcesses
+from relay.server.gateway import GatewayJob
+from relay.server.models import keep_for_good
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +41,10 @@ STOP_TIMEOUT_S = 8.0
 RESTART_DELAY_S = 1.0
 _WATCH_S = 0.25
 _BACKLOG = 1024
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Environment of all processes, where the user has not set it otherwise; torch, MKL and the OpenBLAS of NumPy go by it.
+What they compute on the host are small products, again and again: with a thread for each core, in each library of each
+process, most of the time goes into threads that wait for one another, and no core is left for the others' work."""
 
 
 async def serve_with_gateways(
@@ -52,27 +54,34 @@ async def serve_with_gateways(
 
     Args:
         config: Settings, `gateways` of them at least 1.
-        environ: Environment of the gateways.
+        environ: Environment of the other processes.
         on_ready: Gets the URL once all gateways take callers.
 
     Raises:
         ConfigError: The port is taken, the certificate does not load, or this system cannot do it.
-        EngineUnavailable, WeightsError: A model cannot run here, or a gateway did not start.
+        EngineUnavailable, WeightsError: A model cannot run here, a gateway did not start, or a process with models has
+            ended.
+        ConnectionFailed: A process with models has ended before all had loaded.
     """
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with Gateways(config, environ) as gateways:
         keep_for_good()
         on_ready(gateways.url)
-        await stop.wait()
+        ends = [asyncio.create_task(stop.wait()), asyncio.create_task(gateways.broken())]
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        for end in done:
+            end.result()
 
 
 class Gateways:
-    """The engine process and its gateways: `async with Gateways(config, environ) as gateways`.
+    """All other processes: `async with Gateways(config, environ) as gateways`.
 
     Args:
         config: Settings.
-        environ: Environment of the gateways.
+        environ: Their environment.
 
     Attributes:
         url: Where the server is reached.
@@ -81,27 +90,30 @@ class Gateways:
     def __init__(self, config: ServerConfig, environ: Mapping[str, str]) -> None:
         self.url = ""
         self._config = config
-        self._environ = dict(environ)
+        self._environ = _ONE_THREAD | dict(environ)
         self._ready = 0
         self._changed = asyncio.Event()
         self._started = self._failed = False
+        self._engines: EngineProcesses
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Gateways:
-        """Loads the models, opens the port, and starts the gateways; raises as `serve_with_gateways`."""
+        """Starts the models, opens the port, and starts the gateways; raises as `serve_with_gateways`."""
         if not hasattr(socket, "AF_UNIX") or sys.platform == "win32":
             raise ConfigError("--gateways needs Unix sockets, which this system has not; leave it out")
         tls_context(self._config)  # what is wrong with it is said once, before anything is loaded
         async with contextlib.AsyncExitStack() as stack:
-            models = await load(self._config, Metrics(), stack)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="relay-")))  # mode 0700
             (folder / "metrics").mkdir()
-            host, watch = self._host(models)
-            await stack.enter_async_context(host.listen(folder / "engine"))
+            engines = EngineProcesses(self._config, self._environ, folder)
+            self._engines = await stack.enter_async_context(engines)
+            host, watch = self._host(engines)
+            await stack.enter_async_context(host.listen(folder / "server"))
             watching = asyncio.create_task(watch())
             stack.callback(watching.cancel)
             listener = stack.enter_context(await _listen(self._config))
-            job = GatewayJob(self._config, folder / "engine", listener.fileno(), folder / "metrics")
+            paths = folder / "server", tuple(engines.paths)
+            job = GatewayJob(self._config, *paths, listener.fileno(), folder / "metrics")
             await stack.enter_async_context(self._run(job))
             await self._until_ready()
             self.url = url_of(self._config, listener.getsockname()[1])
@@ -109,36 +121,28 @@ class Gateways:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Ends the gateways, which say goodbye to their clients, and frees the models."""
+        """Ends the gateways, which say goodbye to their clients, and then the models."""
         await self._stack.aclose()
 
-    def _host(self, models: Models) -> tuple[EngineHost, Callable[[], Coroutine[Any, Any, None]]]:
-        """What serves the gateways, and what tells them how it stands, until it is cancelled."""
-        services = models.services
-        engines: dict[str, Steps[Any, Any]] = {"ears": services.ears, "voice": services.voice}
-        if services.denoiser is not None:
-            engines["denoise"] = services.denoiser
-        if (brain := brains.engine_of(services.brain)) is not None:
-            engines["brain"] = brain
-        if services.fast is not None:
-            engines["draft"] = services.fast.engine
-            if isinstance(services.fast.verifier, EngineVerifier):
-                engines["verifier"] = services.fast.verifier.engine
-        welcome = Welcome(sorted(engines), models.capacity, models.denoiser_delay_s)
-        admission = Admission(models.loads, max_share=self._config.max_load_percent / 100)
+    async def broken(self) -> None:
+        """Waits until a process with models has ended. Raises EngineUnavailable then."""
+        await self._engines.ended()
+
+    def _host(self, engines: EngineProcesses) -> tuple[EngineHost, Callable[[], Coroutine[Any, Any, None]]]:
+        """What lends seats to the gateways, and what tells them how it stands, until it is cancelled."""
+        welcome = Welcome(["seats"], engines.capacity, engines.denoiser_delay_s)
+        admission = Admission(engines.loads, max_share=self._config.max_load_percent / 100)
 
         def tell(taken: int) -> None:
-            now_s = time.monotonic()
-            loads = {name: round(load.used(now_s), 3) for name, load in models.loads.items()}
-            host.seated(Seated(taken, seats.refusal(), loads))
+            host.tell(Seated(taken, seats.refusal()))
 
         async def watch() -> None:
             while True:
                 await asyncio.sleep(_WATCH_S)
                 tell(seats.taken)
 
-        seats = Seats(models.capacity, admission, tell)
-        host = EngineHost(engines | {"seats": SeatEngine(seats)}, welcome, self._on_ready)
+        seats = Seats(engines.capacity, admission, tell)
+        host = EngineHost({"seats": SeatEngine(seats)}, welcome, self._on_ready)
         return host, watch
 
     def _on_ready(self) -> None:
@@ -186,21 +190,16 @@ class Gateways:
 
     async def _one(self, job: GatewayJob) -> int:
         """Runs a gateway to its end; returns its exit status."""
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "relay.server.gateway"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            env=self._environ | {"PROMETHEUS_MULTIPROC_DIR": str(job.metrics_dir)},
-            pass_fds=(job.listener_fd,),
-            start_new_session=True,  # Ctrl-C reaches us alone, and we stop them in order
-        )
+        environ = self._environ | {"PROMETHEUS_MULTIPROC_DIR": str(job.metrics_dir)}
+        fds, process = [job.listener_fd], None
         try:
-            assert process.stdin is not None
-            process.stdin.write(pack_job(job))
-            return await process.wait()
+            async with processes.child(
+                "relay.server.gateway", job, environ, fds, stop_timeout_s=STOP_TIMEOUT_S
+            ) as process:
+                return await process.wait()
         finally:
-            await asyncio.shield(stop(process, STOP_TIMEOUT_S))
-            mark_process_dead(process.pid, str(job.metrics_dir))  # type: ignore[no-untyped-call]
+            if process is not None:
+                mark_process_dead(process.pid, str(job.metrics_dir))  # type: ignore[no-untyped-call]
 
 
 async def _listen(config: ServerConfig) -> socket.socket:

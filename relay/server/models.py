@@ -1,11 +1,12 @@
-"""The models that sessions are held with, by the server's settings: in this process, or in an engine process."""
+"""The models that sessions are held with, by the server's settings: in this process, or in others."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from relay.audio import EARS_RATE_HZ
 from relay.brains import Brain
@@ -16,17 +17,44 @@ from relay.engine import device as devices
 from relay.engine.catalog import EarsOptions
 from relay.engine.denoise import DenoiseRunner
 from relay.engine.ears import EarsInput
-from relay.engine.engine import Engine
+from relay.engine.engine import Engine, Steps
 from relay.engine.fast import NoVerifier, open_fast
 from relay.engine.load import Load
-from relay.engine.remote import EngineLink
+from relay.engine.remote import Links
 from relay.engine.verifier import EngineVerifier
 from relay.engine.voice import VoiceInput
 from relay.metrics import Metrics
 from relay.services import Fast, Services
 
+PARTS = ("ears", "voice", "brain", "draft")
+"""What can have a process of its own: noise suppression goes with the ears, the verifier with the draft model."""
+_LABELS = {"denoise": "noise suppression", "draft": "draft model"}
 # Sessions beyond these are answered by the cascade: a row of state costs 2 MB, used or not.
 _FAST_SESSIONS: dict[str, int] = {"cpu": 64, "cuda": 512}
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What runs in this process.
+
+    Attributes:
+        engines: By their names in `relay.engine.remote_wire.KINDS`.
+        capacity: How many sessions they are for; 0: they set no bound.
+        brain: What answers, where it is one of the parts.
+        fast: The fast path, where it is one of the parts.
+        denoiser_delay_s: By how much noise suppression is late.
+    """
+
+    engines: Mapping[str, Steps[Any, Any]]
+    capacity: int = 0
+    brain: Brain | None = None
+    fast: Fast | None = None
+    denoiser_delay_s: float = 0.0
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """What the engines' steps took, by what people call them."""
+        return {label(name): each.load for name, each in self.engines.items() if isinstance(each, Engine)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,58 +74,94 @@ class Models:
     loads: Mapping[str, Load] = field(default_factory=dict)
 
 
-async def load(config: ServerConfig, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
-    """Loads the models here, until the stack is closed.
+def groups(config: ServerConfig) -> list[tuple[str, ...]]:
+    """Which parts there are, and which of them share a process: for `--gateways`."""
+    absent = {"brain"} if config.llm_url is not None else set()
+    absent |= {"draft"} if config.path == "cascade" else set()
+    parts = tuple(part for part in PARTS if part not in absent)
+    return [parts] if config.engine_processes == "one" else [(part,) for part in parts]
+
+
+def label(name: str) -> str:
+    """What people are told of an engine."""
+    return _LABELS.get(name, name)
+
+
+async def start(config: ServerConfig, parts: Collection[str], stack: contextlib.AsyncExitStack) -> Started:
+    """Runs the engines of some of `PARTS` here, until the stack is closed.
 
     Raises:
         EngineUnavailable, WeightsError: A model cannot run here.
     """
+    engines: dict[str, Steps[Any, Any]] = {}
     asked = EarsOptions(lookahead_ms=config.lookahead_ms, device=config.device)
-    ears_runner = catalog.ears(config.ears, asked, models_dir=config.models_dir)
-    voice_runner = catalog.voice(config.voice, device=config.device)
-    brain = await stack.enter_async_context(brains.make(config))
-    ears = await stack.enter_async_context(Engine(ears_runner, name="ears", urgent=_ends_turn))
-    voice = await stack.enter_async_context(Engine(voice_runner, name="voice", urgent=_begins_reply))
-    denoiser, delay_s = None, 0.0
-    if config.noise_suppression is not None:
-        denoise_runner = DenoiseRunner(config.noise_suppression, max_slots=ears_runner.max_slots)
-        denoiser = await stack.enter_async_context(Engine(denoise_runner, name="denoise", urgent=_ends_turn))
-        delay_s = denoise_runner.delay_samples / EARS_RATE_HZ
-    fast = None
-    if config.path != "cascade":
+    ears_runner = catalog.ears(config.ears, asked, models_dir=config.models_dir) if "ears" in parts else None
+    voice_runner = catalog.voice(config.voice, device=config.device) if "voice" in parts else None
+    brain, fast, capacity, delay_s = None, None, 0, 0.0
+    if "brain" in parts:
+        brain = await stack.enter_async_context(brains.make(config))
+        if (embedded := brains.engine_of(brain)) is not None:
+            engines["brain"] = embedded
+    if ears_runner is not None:
+        capacity = min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots)
+        engines["ears"] = await stack.enter_async_context(Engine(ears_runner, name="ears", urgent=_ends_turn))
+        if config.noise_suppression is not None:
+            denoise_runner = DenoiseRunner(config.noise_suppression, max_slots=ears_runner.max_slots)
+            denoiser = Engine(denoise_runner, name="denoise", urgent=_ends_turn)
+            engines["denoise"] = await stack.enter_async_context(denoiser)
+            delay_s = denoise_runner.delay_samples / EARS_RATE_HZ
+    if voice_runner is not None:
+        engines["voice"] = await stack.enter_async_context(Engine(voice_runner, name="voice", urgent=_begins_reply))
+    if "draft" in parts and config.path != "cascade":
         sessions = _FAST_SESSIONS[devices.resolve(config.device)]
         opened = open_fast(config.path, config.device, config.models_dir, max_slots=sessions)
         fast = Fast(*await stack.enter_async_context(opened), config.path)
-    services = Services(ears, voice, brain, metrics, config.limits, denoiser, speculate=config.speculates, fast=fast)
-    engines = {
-        "ears": ears,
-        "voice": voice,
-        "brain": brains.engine_of(brain),
-        "noise suppression": denoiser,
-        "draft model": None if fast is None else fast.engine,
-    }
-    loads = {name: engine.load for name, engine in engines.items() if isinstance(engine, Engine)}
-    capacity = min(config.max_sessions or ears_runner.max_slots, ears_runner.max_slots)
-    return Models(services, capacity, delay_s, loads)
+        engines["draft"] = fast.engine
+        if isinstance(fast.verifier, EngineVerifier):
+            engines["verifier"] = fast.verifier.engine
+    return Started(engines, capacity, brain, fast, delay_s)
 
 
-async def reach(config: ServerConfig, link: EngineLink, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
-    """The models of an engine process; a language model server is asked from here.
+async def load(config: ServerConfig, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
+    """All models, loaded here, until the stack is closed.
+
+    Raises:
+        EngineUnavailable, WeightsError: A model cannot run here.
+    """
+    started = await start(config, PARTS, stack)
+    assert started.brain is not None
+    engines = started.engines
+    services = Services(
+        engines["ears"],
+        engines["voice"],
+        started.brain,
+        metrics,
+        config.limits,
+        engines.get("denoise"),
+        speculate=config.speculates,
+        fast=started.fast,
+    )
+    return Models(services, started.capacity, started.denoiser_delay_s, started.loads)
+
+
+async def reach(config: ServerConfig, links: Links, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
+    """The models of other processes; a language model server is asked from here.
 
     Raises:
         WeightsError: The embedded brain's vocabulary is missing.
     """
-    names = link.welcome.engines
-    brain: Brain = brains.make(config, link.engine("brain") if "brain" in names else None)
+    names = links.names
+    brain: Brain = brains.make(config, links.engine("brain") if "brain" in names else None)
     await stack.enter_async_context(brain)
-    denoiser = link.engine("denoise") if "denoise" in names else None
+    denoiser = links.engine("denoise") if "denoise" in names else None
     fast = None
     if config.path != "cascade":
-        verifier = EngineVerifier(link.engine("verifier")) if "verifier" in names else NoVerifier()
-        fast = Fast(link.engine("draft"), verifier, config.path)
-    ears, voice = link.engine("ears"), link.engine("voice")
+        verifier = EngineVerifier(links.engine("verifier")) if "verifier" in names else NoVerifier()
+        fast = Fast(links.engine("draft"), verifier, config.path)
+    ears, voice = links.engine("ears"), links.engine("voice")
     services = Services(ears, voice, brain, metrics, config.limits, denoiser, speculate=config.speculates, fast=fast)
-    return Models(services, link.welcome.capacity, link.welcome.denoiser_delay_s)
+    welcome = links.server.welcome
+    return Models(services, welcome.capacity, welcome.denoiser_delay_s)
 
 
 def _ends_turn(x: EarsInput, first: bool) -> bool:

@@ -1,4 +1,4 @@
-"""`relay serve --gateways 2` as it is started: sessions over both, one that dies, a dying engine, a clean end."""
+"""`relay serve --gateways 2` as it is started: sessions over both, processes that die, a clean end."""
 
 from __future__ import annotations
 
@@ -37,8 +37,17 @@ class Running:
     url: str
 
     @property
+    def children(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children()
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+    @property
     def gateways(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children()
+        return [child for child in self.children if "relay.server.gateway" in child.cmdline()]
+
+    @property
+    def engines(self) -> list[psutil.Process]:
+        return [child for child in self.children if "relay.server.engine" in child.cmdline()]
 
     async def sessions(self) -> int:
         async with httpx.AsyncClient() as http:
@@ -53,12 +62,14 @@ class Running:
 
 
 @contextlib.asynccontextmanager
-async def serving(*flags: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
+async def serving(*flags: str, environ: Mapping[str, str | None] | None = None) -> AsyncIterator[Running]:
+    """A server of two gateways; `environ` sets variables of its environment, or, by None, takes them away."""
+    variables = {**os.environ, **(environ or {})}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "relay", "serve", "--port", "0", "--gateways", "2", *flags),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **(environ or {})},
+        env={name: value for name, value in variables.items() if value is not None},
     )
     assert process.stdout is not None
     try:
@@ -135,7 +146,7 @@ async def _is(number: Callable[[], Awaitable[int]], expected: int) -> bool:
 
 
 async def _has_gateways(running: Running, count: int) -> bool:
-    return len([gateway for gateway in running.gateways if gateway.status() != psutil.STATUS_ZOMBIE]) == count
+    return len(running.gateways) == count
 
 
 async def _is_lost(client: Client) -> bool:
@@ -147,12 +158,14 @@ async def _is_lost(client: Client) -> bool:
     return False
 
 
-def test_a_spoken_turn_and_a_clean_end() -> None:
+@pytest.mark.parametrize(("flags", "engines"), [((), 3), (("--engine-processes", "one"), 1)], ids=["each", "one"])
+def test_a_spoken_turn_and_a_clean_end(flags: tuple[str, ...], engines: int) -> None:
     question = Path(relay.__file__).parent / "assets" / "question.wav"
 
     async def main() -> None:
-        async with serving() as running:
-            gateways = running.gateways
+        async with serving(*flags) as running:
+            children = running.children
+            assert (len(running.engines), len(children)) == (engines, engines + 2)
             async with running.client() as client:
                 pcm = load(question, VOICE_RATE_HZ)
                 for at in range(0, len(pcm), 2400):
@@ -169,7 +182,7 @@ def test_a_spoken_turn_and_a_clean_end() -> None:
                 assert closed.value.rcvd.code == 1001
             async with asyncio.timeout(PATIENCE_S):
                 assert await running.process.wait() == 0
-            assert not any(gateway.is_running() for gateway in gateways)
+            assert not any(child.is_running() for child in children)
 
     asyncio.run(main())
 
@@ -183,7 +196,7 @@ def fast_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("path", ["relay", "draft"])
-def test_a_draft_is_made_and_judged_in_the_engine_process(path: str, fast_models: Path) -> None:
+def test_a_draft_is_made_and_judged_in_a_process_of_its_own(path: str, fast_models: Path) -> None:
     question = Path(relay.__file__).parent / "assets" / "question.wav"
     # The brain is far slower than any machine's draft: which path wins is no matter of luck.
     flags = ("--path", path, "--brain-delay-ms", "20000", "--no-speculation", "--ears", "pocketsphinx")
@@ -203,6 +216,7 @@ def test_a_draft_is_made_and_judged_in_the_engine_process(path: str, fast_models
             async with httpx.AsyncClient() as http:
                 metrics = (await http.get(running.url + "/metrics")).text
             assert 'relay_drafts_total{outcome="committed"} 1.0' in metrics
+            assert len(running.engines) == 4
             parts = {"ears", "voice", "brain", "draft model", "sockets"}
             assert all(f'relay_load{{part="{part}"}}' in metrics for part in parts)
 
@@ -212,33 +226,86 @@ def test_a_draft_is_made_and_judged_in_the_engine_process(path: str, fast_models
 def test_ctrl_c_ends_all_processes_with_its_status() -> None:
     async def main() -> None:
         async with serving() as running:
-            gateways = running.gateways
+            children = running.children
             running.process.send_signal(signal.SIGINT)
             async with asyncio.timeout(PATIENCE_S):
                 assert await running.process.wait() == 130
-            assert not any(gateway.is_running() for gateway in gateways)
+            assert not any(child.is_running() for child in children)
             assert running.process.stderr is not None
             assert b"Traceback" not in await running.process.stderr.read()
 
     asyncio.run(main())
 
 
-def test_when_the_engine_process_is_killed_the_gateways_end_and_say_why() -> None:
+def test_when_the_first_process_is_killed_the_others_end_and_the_gateways_say_why() -> None:
     async def main() -> None:
         async with serving() as running:
-            gateways = running.gateways
-            assert len(gateways) == 2
+            children = running.children
             async with running.client() as client:
                 running.process.kill()
                 with pytest.raises(ConnectionClosed):
                     while True:
                         await client.socket.recv()
-            _, left = await asyncio.to_thread(psutil.wait_procs, gateways, PATIENCE_S)
+            _, left = await asyncio.to_thread(psutil.wait_procs, children, PATIENCE_S)
             assert not left
             assert running.process.stderr is not None
             log = (await running.process.stderr.read()).decode()
-            assert log.count("the engine process has ended") == 2
+            assert log.count("the server process has ended") == 2
             assert "Traceback" not in log
+
+    asyncio.run(main())
+
+
+def test_when_a_process_with_a_model_is_killed_all_end_and_say_which() -> None:
+    async def main() -> None:
+        async with serving() as running:
+            children = running.children
+            voice = next(engine for engine in running.engines if any("/voice" in path for path in _sockets(engine)))
+            async with running.client() as client:
+                voice.kill()
+                with pytest.raises(ConnectionClosed):
+                    while True:
+                        await client.socket.recv()
+            async with asyncio.timeout(PATIENCE_S):
+                assert await running.process.wait() == 1
+            _, left = await asyncio.to_thread(psutil.wait_procs, children, PATIENCE_S)
+            assert not left
+            assert running.process.stderr is not None
+            log = (await running.process.stderr.read()).decode()
+            assert "relay: error: the voice process has ended (-9)" in log
+            assert "Traceback" not in log
+
+    asyncio.run(main())
+
+
+def _sockets(process: psutil.Process) -> list[str]:
+    return [str(pair.laddr) for pair in process.net_connections("unix")]
+
+
+@pytest.mark.parametrize("parts", ["each", "one"])
+def test_a_model_that_cannot_run_is_told_once_by_the_first_process(parts: str) -> None:
+    async def main() -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay", "serve", "--port", "0", "--gateways", "2"),
+            *("--engine-processes", parts, "--ears", "no-such"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(PATIENCE_S):
+            out, err = await process.communicate()
+        assert (process.returncode, out) == (2, b"")
+        assert err.startswith(b"relay: error: there is no ears engine 'no-such'")
+        assert err.count(b"\n") == 1
+
+    asyncio.run(main())
+
+
+def test_libraries_use_one_thread_unless_they_are_told_otherwise() -> None:
+    async def main() -> None:
+        async with serving(environ={"OMP_NUM_THREADS": "3"}) as running:
+            assert [child.environ()["OMP_NUM_THREADS"] for child in running.children] == ["3"] * 5
+        async with serving(environ={"OMP_NUM_THREADS": None}) as running:
+            assert [child.environ()["OMP_NUM_THREADS"] for child in running.children] == ["1"] * 5
 
     asyncio.run(main())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import socket
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -26,7 +27,8 @@ from relay.engine.draft import Draft, DraftInput, DraftOutput, Judgement, Signal
 from relay.engine.ears import EarsInput, EarsOutput, Word
 from relay.engine.engine import Engine, Steps
 from relay.engine.host import EngineHost
-from relay.engine.remote import EngineLink
+from relay.engine.load import Admission, Measures
+from relay.engine.remote import EngineLink, Links, RemoteLoad
 from relay.engine.remote_wire import (
     HEADER,
     KINDS,
@@ -34,6 +36,7 @@ from relay.engine.remote_wire import (
     Failed,
     FrameError,
     Frames,
+    Loads,
     Seated,
     Up,
     Welcome,
@@ -46,7 +49,7 @@ from relay.engine.remote_wire import (
 )
 from relay.engine.verifier import Judged
 from relay.engine.voice import SpokenWord, VoiceInput, VoiceOutput
-from relay.errors import BadEvent, BrainUnavailable, EngineBusy, RelayError, StageFailed
+from relay.errors import BadEvent, BrainUnavailable, EngineBusy, EngineUnavailable, RelayError, StageFailed
 from relay_models.drafting import Drafted
 
 SLOTS = 3
@@ -302,7 +305,7 @@ def test_a_gateway_that_dies_frees_its_slots_even_in_a_step() -> None:
         async with hosted(engine) as (_, path), remote.connect(path) as staying, staying.engine("ears").slot():
             async with contextlib.AsyncExitStack() as stack:
                 reader, writer = await asyncio.open_unix_connection(path)
-                link = EngineLink(writer, Welcome([], 0))
+                link = EngineLink("engine", writer, Welcome([], 0))
                 following = asyncio.create_task(_follow(link, reader))
                 dying = link.engine("ears")
                 slot = await stack.enter_async_context(dying.slot())
@@ -434,10 +437,91 @@ def test_a_gateway_reaches_its_own_slots_only_and_nonsense_cuts_it_off() -> None
 def test_all_gateways_are_told_of_the_seats() -> None:
     async def main() -> None:
         async with hosted(Engine(Adding(), name="ears")) as (host, path), remote.connect(path) as one:
-            host.seated(Seated(2, "no time", {"ears": 0.9}))
+            host.tell(Seated(2, "no time"))
             async with remote.connect(path) as late:
                 await until(lambda: one.taken == late.taken == 2)
-                assert (one.refusal, late.loads) == ("no time", {"ears": 0.9})
+                assert one.refusal == late.refusal == "no time"
                 assert late.welcome == Welcome(["ears"], SLOTS)
+
+    asyncio.run(main())
+
+
+def test_what_cannot_be_loaded_there_is_raised_here() -> None:
+    async def main() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "ears"
+            async with EngineHost({}, failed(0, EngineUnavailable("no GPU here"))).listen(path):
+                with pytest.raises(EngineUnavailable, match="no GPU here"):
+                    async with remote.connect(path):
+                        pass
+
+    asyncio.run(main())
+
+
+def test_a_socket_that_listens_already_is_answered_when_there_is_an_engine() -> None:
+    async def main() -> None:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+            path = Path(folder) / "ears"
+            listener.bind(str(path))
+            listener.listen()
+            early = asyncio.create_task(_asked(path))
+            await asyncio.sleep(0)
+            engine = Engine(Adding(), name="ears")
+            async with engine, EngineHost({"ears": engine}, Welcome(["ears"], SLOTS)).listen(listener):
+                assert await early == "7"
+            with pytest.raises(relay.errors.ConnectionFailed):
+                await _asked(path)
+
+    asyncio.run(main())
+
+
+async def _asked(path: Path) -> str:
+    async with remote.connect(path) as link, link.engine("ears").slot() as slot:
+        output: EarsOutput = await link.engine("ears").step(slot, EarsInput(np.array([3, 4], np.int16)))
+        return output.stable
+
+
+def test_engines_of_several_processes_are_reached_by_name_and_a_loss_is_named() -> None:
+    async def main() -> None:
+        one, other = Engine(Adding(), name="ears"), Engine(Adding(), name="denoise")
+        async with one, other, contextlib.AsyncExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            hosts = {
+                "server": EngineHost({}, Welcome([], SLOTS)),
+                "first": EngineHost({"ears": one}, Welcome(["ears"], SLOTS)),
+                "second": EngineHost({"denoise": other}, Welcome(["denoise"], 0)),
+            }
+            hosting = {name: contextlib.AsyncExitStack() for name in hosts}
+            for name, host in hosts.items():
+                await stack.enter_async_context(hosting[name])
+                await hosting[name].enter_async_context(host.listen(folder / name))
+            links = [await stack.enter_async_context(remote.connect(folder / name)) for name in hosts]
+            joined = Links(links[0], links[1:])
+            assert joined.names == ["denoise", "ears"]
+            async with joined.engine("ears").slot(), joined.engine("denoise").slot():
+                assert (one.slots_in_use, other.slots_in_use) == (1, 1)
+            hosts["first"].tell(Loads({"ears": Measures(0.5, 0.6, 0.7)}))
+            hosts["second"].tell(Loads({"noise suppression": Measures(0.25)}))
+            await until(lambda: joined.used() == {"ears": 0.5, "noise suppression": 0.25})
+            losing = asyncio.create_task(joined.lost())
+            await asyncio.sleep(0.01)
+            assert not losing.done()
+            await hosting["second"].aclose()
+            assert "the second process has ended" in str(await losing)
+
+    asyncio.run(main())
+
+
+def test_callers_are_refused_for_want_of_time_in_another_process() -> None:
+    async def main() -> None:
+        async with hosted(Engine(Adding(), name="ears")) as (host, path), remote.connect(path) as link:
+            admission = Admission({"ears": RemoteLoad(link, "ears")})
+            admission.count(0.0, 8)
+            assert admission.refusal(20.0) is None  # nothing is known of it yet
+            host.tell(Loads({"ears": Measures(0.9, 0.95, 0.1)}))
+            await until(lambda: link.loads)
+            refusal = admission.refusal(20.0)
+            assert refusal is not None
+            assert "with one caller more the ears would take 94%" in refusal
 
     asyncio.run(main())
