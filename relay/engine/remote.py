@@ -192,8 +192,11 @@ class Links:
         return {name: load.used for link in self._engines.values() for name, load in link.loads.items()}
 
     async def lost(self) -> RelayError:
-        """Waits until one of the processes is gone; returns what there is to say of it."""
-        links = {self.server, *self._engines.values()}
+        """Waits until one of the processes is gone; returns what there is to say of it.
+
+        The first process comes first: without it the others end too, and at once.
+        """
+        links = [self.server, *self._engines.values()]
         waiting = [asyncio.create_task(link.lost.wait()) for link in links]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)

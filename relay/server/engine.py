@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -67,6 +68,8 @@ async def _serve(job: EngineJob) -> None:
         except RelayError as error:  # it is for whoever connects to say so
             async with EngineHost({}, failed(0, error)).listen(listener):
                 await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            os._exit(0)  # a thread still loads: if the interpreter ended beneath it, its libraries would abort, loudly
         welcome = Welcome(sorted(started.engines), started.capacity, started.denoiser_delay_s)
         host = EngineHost(started.engines, welcome)
         await stack.enter_async_context(host.listen(listener))
