@@ -40,6 +40,7 @@ from relay_models.training.conversations import ASSISTANT, USER, Pcm, Say
 from relay_models.training.draft_batches import hear
 from relay_models.training.draft_data import Turns, spoken, trimmed, write_shard
 from relay_models.training.draft_eval import specials_of
+from relay_models.training.drafts import gather
 from relay_models.training.judging import roc
 from relay_models.training.rating import (
     Question,
@@ -48,7 +49,7 @@ from relay_models.training.rating import (
     running_scores,
     tolerance_of,
 )
-from relay_models.training.verifier import gather, logits_of
+from relay_models.training.verifier import logits_of
 from relay_models.training.verifier import report as verifier_report
 from relay_models.verifier import Verifier, load_verifier
 

@@ -30,8 +30,8 @@ __all__ = [
     "Verifier",
     "VerifierConfig",
     "count_loss",
-    "focal_loss",
     "load_verifier",
+    "regret_loss",
     "save_verifier",
 ]
 
@@ -135,18 +135,20 @@ class Verifier(nn.Module):
         return probability, numbers.argmax(-1) * (said & (probability >= self.config.threshold))
 
 
-def focal_loss(
-    logits: Tensor, good: Tensor, *, alpha: float = 0.25, gamma: float = 2.0, smoothing: float = 0.05
-) -> Tensor:
-    """Mean focal loss (Lin et al. 2017, arXiv 1708.02002) of binary labels [batch], softened by `smoothing`.
+def regret_loss(logits: Tensor, regrets: Tensor, tolerance: float, *, softness: float) -> Tensor:
+    """Mean cross entropy of commit logits [batch] with soft labels: how surely a draft is good.
 
-    `alpha` weighs the good ones, which are many and easy; 1 - alpha the bad.
+    A draft that regrets just the tolerance is as good as bad; one that regrets `softness` nats less is good with odds
+    of e to one. So drafts near the border, which might as well be on its other side, teach little.
+    RelayS2S has hard labels and a focal loss, which told good from bad less well here (`training/LOG.md`).
+
+    Args:
+        logits: [batch].
+        regrets: [batch], the worst of each draft's beginnings, in nats a token.
+        tolerance: Regret that is just good enough, likewise.
+        softness: In nats a token.
     """
-    target = good.float() * (1 - smoothing) + 0.5 * smoothing
-    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    right = torch.where(good, torch.sigmoid(logits), torch.sigmoid(-logits))
-    weight = torch.where(good, alpha, 1 - alpha)
-    return (weight * (1 - right) ** gamma * entropy).mean()
+    return functional.binary_cross_entropy_with_logits(logits, torch.sigmoid((tolerance - regrets) / softness))
 
 
 def count_loss(logits: Tensor, words: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from relay.cli import run
 from relay.errors import UsageError
 from relay_benchmarks.relay_quality import Answer, Commitment, answer, compare, read_dialogues, word_overlap
+from relay_models import loading
 from relay_models.decoder import load_packed_decoder
 from relay_models.draft import RESERVED, DraftModel, save_draft
 from relay_models.ears import save_ears
@@ -132,7 +133,10 @@ def test_dialogues_are_said_drafted_judged_and_answered(tmp_path: Path, capsys: 
     assert 200 <= ends["words"]["end_ms"]["p50"] <= ends["words"]["end_ms"]["p95"] <= 1200
 
 
-def test_without_weights_it_is_said_which(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_weights_it_is_said_which(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "read_manifest", lambda *_, **__: {})
     manifest = write(tmp_path / "dialogues.jsonl")
     flags = ["bench", "quality", "--part", "relay", "--manifest", str(manifest)]
     assert run(flags, {"RELAY_HOME": str(tmp_path)}) == 2

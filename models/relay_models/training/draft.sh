@@ -66,7 +66,8 @@ run draft "$ears" "$out" --shards "$shards" --judged "$judged" --gpus "$gpus" --
 if [ $status = 0 ]; then
   # How far a server may trust what the model signals: for `draft_export --turn-ends`.
   run draft_eval "$ears" "$out/packed" "$verify" --json "$out/signals.json" >/dev/null || status=$?
-  run verifier "$ears" "$out/packed" "$out/verifier" --shards "$verify" --root "$root" --gpus "$gpus" || status=$?
+  run drafts "$ears" "$out/packed" "$out/rated" --shards "$verify" --root "$root" --gpus "$gpus" &&
+    run verifier "$out/verifier" "$out/rated" || status=$?
 fi
 [ ! -s "$out/errors" ] || tail -n 3 "$out/errors"
 exit $status

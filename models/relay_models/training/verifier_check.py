@@ -2,7 +2,7 @@
 
     python -m relay_models.training.verifier_check TSV
 
-TSV is examples.tsv of `verifier`, the column "by hand" filled in: y where the drafted words are a sound beginning of a
+TSV is examples.tsv of `drafts`, the column "by hand" filled in: y where the drafted words are a sound beginning of a
 reply to what was asked, n where they are not, ? where nobody can tell.
 """
 

@@ -19,8 +19,8 @@ from relay_models.verifier import (
     Verifier,
     VerifierConfig,
     count_loss,
-    focal_loss,
     load_verifier,
+    regret_loss,
     save_verifier,
 )
 
@@ -147,18 +147,16 @@ def test_the_default_is_smaller_than_a_megabyte(tmp_path: Path) -> None:
         load_host_verifier(tmp_path)
 
 
-def test_focal_loss_looks_at_what_is_hard() -> None:
-    logits, good = torch.tensor([0.3, -1.2, 2.0]), torch.tensor([True, False, False])
-    plain = focal_loss(logits, good, alpha=0.5, gamma=0.0, smoothing=0.0)
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, good.float())
-    assert plain.item() == pytest.approx(0.5 * expected.item())
+@given(st.floats(-8, 8), st.floats(0, 10), st.floats(0, 10), st.floats(0.1, 3))
+def test_the_loss_of_a_draft_is_least_where_its_regret_says(
+    logit: float, regret: float, tolerance: float, softness: float
+) -> None:
+    def loss(x: float) -> float:
+        return regret_loss(torch.tensor([x]), torch.tensor([regret]), tolerance, softness=softness).item()
 
-    def share(gamma: float) -> float:
-        """Of the loss that the wrong one has."""
-        losses = [focal_loss(logits[i : i + 1], good[i : i + 1], gamma=gamma).item() for i in range(3)]
-        return losses[2] / sum(losses)
-
-    assert share(2.0) > share(1.0) > share(0.0)
+    best = (tolerance - regret) / softness
+    assert loss(best) <= loss(logit) + 1e-5
+    assert (loss(1.0) < loss(-1.0)) == (regret < tolerance) or abs(regret - tolerance) < 1e-5 * softness
 
 
 def test_it_learns_to_tell_doubtful_words() -> None:
@@ -172,7 +170,7 @@ def test_it_learns_to_tell_doubtful_words() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(200):
         logits, counts = model(batch)
-        loss = focal_loss(logits, good) + count_loss(counts, words)
+        loss = regret_loss(logits, (~good).float(), 0.5, softness=0.1) + count_loss(counts, words)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

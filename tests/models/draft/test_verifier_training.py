@@ -6,6 +6,7 @@ import csv
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,6 +16,18 @@ from relay_models.draft_stream import Drafter
 from relay_models.drafting import Drafted
 from relay_models.training.draft_batches import hear
 from relay_models.training.draft_data import Turn, write_shard
+from relay_models.training.drafts import (
+    EXAMPLE_COLUMNS,
+    confidences,
+    context_of,
+    drafts_at,
+    gather,
+    part_of,
+    questions_of,
+    write_examples,
+    written_questions,
+)
+from relay_models.training.rated import read_rated, write_rated
 from relay_models.training.rating import (
     Example,
     Question,
@@ -24,21 +37,7 @@ from relay_models.training.rating import (
     running_scores,
     tolerance_of,
 )
-from relay_models.training.verifier import (
-    EXAMPLE_COLUMNS,
-    Recipe,
-    calibrated,
-    confidences,
-    context_of,
-    drafts_at,
-    fit,
-    gather,
-    part_of,
-    questions_of,
-    report,
-    write_examples,
-    written_questions,
-)
+from relay_models.training.verifier import Recipe, calibrated, fit, report
 from relay_models.training.verifier_check import agreement
 from relay_models.verifier import VerifierConfig
 from tests.models.draft.test_draft_data import TOKENIZER, dialogue
@@ -184,17 +183,38 @@ def rated(count: int, seed: int) -> list[Example]:
 def test_it_learns_and_is_calibrated(tmp_path: Path) -> None:
     recipe = Recipe(steps=400, rows=64, learning_rate=3e-3)
     config = VerifierConfig(hidden_size=10, size=32)
-    model = calibrated(fit(rated(400, 0), config, 0.5, recipe), rated(400, 1), 0.5)
+    model = calibrated(fit(rated(400, 0), rated(400, 1), config, 0.5, recipe), rated(400, 1), 0.5)
     scores = report(model, rated(400, 2), 0.5)
     assert scores["good_kept"] > 0.9
     assert scores["bad_caught"] > 0.6
     assert scores["auc"] > 0.9
     assert scores["calibration_error"] < 0.1
     assert scores["words_right"] > 0.6
-    with pytest.raises(ValueError, match="only one kind"):
-        fit([e for e in rated(50, 0) if e.is_good(0.5)], config, 0.5, recipe)
+    for few in ([e for e in rated(50, 0) if e.is_good(0.5)], []):
+        with pytest.raises(ValueError, match="only one kind"):
+            fit(few, rated(50, 1), config, 0.5, recipe)
+        with pytest.raises(ValueError, match="only one kind"):
+            fit(rated(50, 1), few, config, 0.5, recipe)
     with pytest.raises(ValueError, match="say more dialogues"):
         calibrated(model, [e for e in rated(50, 0) if e.is_good(0.5)], 0.5)
+
+
+def test_rated_drafts_come_back_from_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relay_models.training.rated._TOKENS_A_FILE", 50)
+    written = [*rated(20, 0), *rated(15, 1)]
+    write_rated(written[:20], tmp_path / "a")
+    write_rated(written[20:], tmp_path / "b")
+    assert len(list((tmp_path / "a").iterdir())) > 1
+    read = read_rated([tmp_path / "a", tmp_path / "b"])
+    assert len(read) == len(written)
+    for mine, other in zip(read, written, strict=True):
+        assert mine.regrets == pytest.approx(other.regrets)
+        assert (mine.question.part, mine.question.confidence) == (other.question.part, other.question.confidence)
+        same = ("tokens", "word_ends", "complete")
+        assert [getattr(mine.drafted, n) for n in same] == [getattr(other.drafted, n) for n in same]
+        np.testing.assert_allclose(mine.drafted.scalars, other.drafted.scalars)
+        largest = np.abs(other.drafted.hidden).max(1, keepdims=True)
+        assert (np.abs(mine.drafted.hidden - other.drafted.hidden) <= largest / 254 + 1e-6).all()
 
 
 def test_labels_are_checked_by_hand(tmp_path: Path) -> None:
