@@ -194,8 +194,8 @@ def test_a_path_that_is_not_offered_is_not_asked_for(scripted: Serve, visit: Ope
     assert paths_asked(visited) == ["-"]
 
 
-def test_without_a_fast_path_nothing_of_it_is_seen(server: ServerProcess, visit: Open) -> None:
-    visited = visit(server.url + "/?path=relay")
+def test_without_a_fast_path_nothing_of_it_is_seen(serve: Callable[..., ServerProcess], visit: Open) -> None:
+    visited = visit(serve("--path", "cascade").url + "/?path=relay")
     page = visited.page
     send(page, "Hello.")
     visited.until(lambda: bool(visited.playback("finished")), "the reply's end")
