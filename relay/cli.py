@@ -96,7 +96,13 @@ SERVE_FLAGS = (
     ServeFlag("ears", "recogniser: engine or model (relay models list), or folder", "ENGINE", default="auto"),
     ServeFlag("lookahead-ms", "audio the recogniser may wait for before it commits to a word", "N", int),
     ServeFlag("voice", "voice engine (relay models list)", "ENGINE", default="auto"),
-    ServeFlag("path", "how replies are made", None, str, PATHS, "cascade"),
+    ServeFlag(
+        "path",
+        "how replies are made: begun by the draft model where its verifier agrees, and continued by the language model "
+        "(relay); by the language model alone (cascade); by the draft model alone (draft); default: relay where its "
+        "models can run, else cascade",
+        choices=PATHS,
+    ),
     ServeFlag(
         "speculate",
         "prepare replies, unheard, while the end of a turn is only likely; default: with the embedded model, not with "
@@ -255,7 +261,8 @@ def _serve(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _add_demo(commands: Commands[Parser]) -> None:
-    parser = add_command(commands, "demo", "carry one bundled spoken question through a server started for it", _demo)
+    summary = "carry one bundled spoken question through a server started for it, with the settings of `relay serve`"
+    parser = add_command(commands, "demo", summary, _demo)
     parser.add_argument("--output", type=Path, metavar="FILE.wav", help="write the spoken reply here")
     add_json(parser)
 
@@ -273,7 +280,7 @@ def _add_talk(commands: Commands[Parser], environ: Mapping[str, str]) -> None:
     parser = add_command(
         commands, "talk", "hold a dialogue at the microphone, or with sound files in place of the devices", _talk
     )
-    add_url(parser, environ, default=DEFAULT_URL, note=f"default {DEFAULT_URL}")
+    add_url(parser, environ, default=DEFAULT_URL, note=f"default {DEFAULT_URL}. How it replies, its own --path says")
     parser.add_argument(
         "--input", type=Path, metavar="FILE", help="speak this sound file, in real time, instead of the microphone"
     )
@@ -418,7 +425,7 @@ def _add_doctor(commands: Commands[Parser]) -> None:
 def _doctor(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
     from relay.commands.doctor import DoctorOptions, doctor
 
-    return doctor(DoctorOptions(port=options.port, json=options.json))
+    return doctor(DoctorOptions(options.port, models_dir(environ), json=options.json))
 
 
 def _fail(message: str, status: int) -> int:

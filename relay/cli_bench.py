@@ -54,7 +54,8 @@ def _add_spoken(suite: Parser, environ: Mapping[str, str], *, turns: int, drawn:
         action="append",
         choices=PATHS,
         default=[],
-        help="how replies are made, also several times: they are measured by turns; default all that can run here",
+        help="how replies are made, also several times: they are measured by turns; default all that can run here, and "
+        "with --url the server's own",
     )
     suite.add_argument("--turns", type=positive, default=turns, metavar="N", help=f"turns to measure; default {turns}")
     suite.add_argument("--seed", type=int, default=0, help="of the utterances, pauses and noise; default 0")
@@ -104,6 +105,7 @@ def _add_bench_sessions(suites: Commands[Parser]) -> None:
     sessions.add_argument(
         "--seconds", type=float, help="how long to measure; default 20, and 60 for each level of --callers"
     )
+    sessions.add_argument("--path", choices=PATHS, help="how replies are made; default: as by `relay serve` without it")
     sessions.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
     whole = sessions.add_argument_group("whole dialogues, instead of quiet callers")
     whole.add_argument(
@@ -125,7 +127,6 @@ def _add_bench_sessions(suites: Commands[Parser]) -> None:
         "--knocks", type=int, default=100, metavar="N", help="callers too many, at a full server; default 100"
     )
     whole.add_argument("--processes", type=positive, metavar="N", help="most processes of callers; default: by number")
-    whole.add_argument("--path", choices=PATHS, default="cascade", help="how replies are made; default cascade")
     whole.add_argument("--seed", type=int, default=0, help="of what is said; default 0")
     whole.add_argument("--plot", type=Path, metavar="FILE.png", help="draw onset and playout here")
 
@@ -143,8 +144,10 @@ def _bench_sessions(options: argparse.Namespace, environ: Mapping[str, str]) -> 
         quiet=options.quiet,
         seconds=options.seconds or 20.0,
         churn=options.churn,
+        path=options.path,
         json=options.json,
         server_environ=own_server(environ),
+        models_dir=models_dir(environ),
     )
     return asyncio.run(bench_sessions(asked))
 
@@ -349,7 +352,8 @@ def _bench_echo(options: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
 
 def _add_bench_page(suites: Commands[Parser]) -> None:
-    page = add_command(suites, "page", "measure how fast the page falls silent when interrupted", _bench_page)
+    summary = "measure how fast the page of a server with the settings of `relay serve` falls silent when interrupted"
+    page = add_command(suites, "page", summary, _bench_page)
     page.add_argument("--interruptions", type=positive, default=20, metavar="N", help="to try; default 20")
     page.add_argument("--json", type=Path, metavar="FILE", help="write all results here; - for stdout")
 

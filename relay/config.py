@@ -56,7 +56,8 @@ class ServerConfig:
         models_dir: Where models of the user's own are; None: there are none.
         voice: Voice engine by name.
         path: How replies are made: `cascade` by the language model alone; `relay` begins them with what the draft model
-            says at once, where the verifier agrees; `draft` lets the draft model answer alone.
+            says at once, where the verifier agrees; `draft` lets the draft model answer alone. None: `relay` where its
+            models can be loaded, else `cascade`; one that is named and cannot run keeps the server from starting.
         speculate: Whether replies are prepared while the end of a turn is only likely; None: with the embedded model,
             but not with a server at `llm_url`, where tokens that come to nothing may cost money.
         gateways: Processes that hold sockets and sessions, before those that run the models; 0: one process for all.
@@ -82,7 +83,7 @@ class ServerConfig:
     lookahead_ms: int | None = None
     models_dir: Path | None = None
     voice: str = "auto"
-    path: Path_ = "cascade"
+    path: Path_ | None = None
     speculate: bool | None = None
     gateways: int = 0
     engine_processes: EngineProcesses = "each"

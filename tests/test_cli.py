@@ -10,6 +10,7 @@ import relay
 from relay.cli import SERVE_FLAGS, build_parser, own_server, run, serve_settings
 from relay.config import ServerConfig
 from relay.errors import UsageError
+from relay_models import loading
 
 QUESTION = Path(relay.__file__).parent / "assets" / "question.wav"
 COMMANDS = (
@@ -58,8 +59,6 @@ def test_every_command_has_help(command: list[str], capsys: pytest.CaptureFixtur
         ["say"],
         ["bench"],
         ["bench", "latency", "--turns", "0"],
-        ["bench", "latency", "--path", "draft"],
-        ["bench", "latency", "--path", "cascade", "--path", "relay"],
         ["bench", "latency", "--brain-delay-ms", "-1"],
         ["bench", "latency", "--brain-delay-ms", "200", "--url", "ws://127.0.0.1:9"],
         ["bench", "turns", "--path", "cascade", "--path", "draft", "--url", "ws://127.0.0.1:9"],
@@ -80,6 +79,34 @@ def test_wrong_use_is_status_2_and_one_line_that_says_what_to_do(
     assert out == ""
     assert err.count("\n") == 1
     assert err.startswith("relay: error: ")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["latency", "--path", "draft"],
+        ["latency", "--path", "cascade", "--path", "relay"],
+        ["sessions", "--path", "relay"],
+        ["sessions", "--callers", "1", "--path", "relay"],
+        ["sessions", "--growth-minutes", "1", "--path", "draft"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_without_weights_is_wrong_use_where_it_is_asked_for(
+    argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "read_manifest", lambda *_, **__: {})
+    assert run(["bench", *argv], {"RELAY_HOME": "/no/such/folder"}) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith(f"relay: error: --path {argv[-1]} needs the weights of the draft and ")
+
+
+def test_how_replies_are_made_is_the_servers_choice_unless_it_is_named() -> None:
+    assert settings([], {})["path"] is ServerConfig().path is None
+    assert settings([], {"RELAY_PATH": "draft"})["path"] == "draft"
+    assert settings(["--path", "cascade"], {"RELAY_PATH": "draft"})["path"] == "cascade"
 
 
 def test_serve_takes_flags_then_environment_then_defaults() -> None:

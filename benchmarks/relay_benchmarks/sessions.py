@@ -91,7 +91,7 @@ async def churn(url: str, process: psutil.Process, *, sessions: int) -> dict[str
     }
 
 
-def report(url: str, results: dict[str, Any]) -> dict[str, Any]:
+def report(url: str, path: str, results: dict[str, Any]) -> dict[str, Any]:
     """The benchmark's JSON."""
     machine = {
         "platform": platform.platform(),
@@ -99,7 +99,7 @@ def report(url: str, results: dict[str, Any]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
     }
-    return {"machine": machine, "config": {"url": url}, **results}
+    return {"machine": machine, "config": {"url": url, "path": path}, **results}
 
 
 async def _caller(url: str, noise: Int16Array, number: int, ready: asyncio.Barrier) -> None:

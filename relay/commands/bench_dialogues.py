@@ -7,16 +7,16 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from relay.commands.bench_paths import Path_, path_flags, path_of
 from relay.commands.console import note
 from relay.commands.own_server import own_server
 from relay.commands.report import check_writable, is_stdout, require, write_report
-from relay.engine.fast import folders
-from relay.errors import UsageError, WeightsError
+from relay.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DialoguesOptions:
         silence_ms: Pause that ends a turn, as callers ask for it; None: the server's own.
         knocks: How many callers too many are tried; 0: none.
         processes: Most processes of callers; None: by their number.
-        path: How replies are made.
+        path: How replies are made; None: the server's own way.
         seed: Of what is said.
         json: Where to write the report; `-` is stdout.
         plot: Where to draw it.
@@ -44,7 +44,7 @@ class DialoguesOptions:
     silence_ms: int | None = None
     knocks: int = 100
     processes: int | None = None
-    path: Literal["relay", "cascade", "draft"] = "cascade"
+    path: Path_ | None = None
     seed: int = 0
     json: Path | None = None
     plot: Path | None = None
@@ -63,15 +63,11 @@ async def bench_dialogues(options: DialoguesOptions) -> int:
         Exit status: 1 when no turn of the first level was answered.
 
     Raises:
-        UsageError: The report cannot be written, or weights that the path needs are not here.
+        UsageError: The report cannot be written, or the path that was asked for cannot run here.
         EngineUnavailable: The benchmark package, psutil, the synthesiser or matplotlib is missing.
         ConnectionFailed: The server did not start, or a process of callers ended early.
     """
-    if options.path != "cascade":
-        try:
-            await asyncio.to_thread(folders, options.path, options.models_dir)
-        except WeightsError as error:
-            raise UsageError(str(error)) from error
+    flags = await asyncio.to_thread(path_flags, options.path, options.models_dir)
     require("relay_benchmarks", "bench")
     require("psutil", "bench sessions")
     if options.plot is not None:
@@ -82,14 +78,13 @@ async def bench_dialogues(options: DialoguesOptions) -> int:
     from relay_benchmarks.plots import plot_dialogues
 
     plan = dialogues.Plan(options.seconds, options.seed, options.silence_ms, options.processes)
-    flags = ("--path", options.path)
     levels: list[dict[str, Any]] = []
     limit: dialogues.Limit | None = None
     limit_passed = False
     ended = "all levels were measured"
     # What is past the limit is to be seen here, not refused.
     async with own_server(options.server_environ, (*flags, "--max-load-percent", "0")) as url:
-        seats = await dialogues.capacity(url)
+        seats, path = await dialogues.capacity(url), await path_of(url)
         for callers in options.levels():
             if callers > seats:
                 ended = f"the server admits {seats} callers"
@@ -108,7 +103,7 @@ async def bench_dialogues(options: DialoguesOptions) -> int:
     report: dict[str, Any] = {
         "machine": machine(),
         "config": {
-            "path": options.path,
+            "path": path,
             "seconds": options.seconds,
             "seed": options.seed,
             "silence_ms": options.silence_ms,

@@ -6,16 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from relay.commands.bench_paths import Path_, path_flags, path_of
 from relay.commands.console import note
 from relay.commands.own_server import own_server
 from relay.commands.report import check_writable, is_stdout, require, write_report
-from relay.engine.fast import folders
-from relay.errors import UsageError, WeightsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class GrowthOptions:
     Attributes:
         minutes: How long the call is measured, after a warm-up.
         silence_ms: Pause that ends a turn, as the caller asks for it; None: the server's own.
-        path: How replies are made.
+        path: How replies are made; None: the server's own way.
         seed: Of what is said.
         json: Where to write the report; `-` is stdout.
         server_environ: Environment of the server process.
@@ -34,7 +33,7 @@ class GrowthOptions:
 
     minutes: float
     silence_ms: int | None = None
-    path: Literal["relay", "cascade", "draft"] = "cascade"
+    path: Path_ | None = None
     seed: int = 0
     json: Path | None = None
     server_environ: Mapping[str, str] = field(default_factory=dict)
@@ -48,15 +47,11 @@ async def bench_growth(options: GrowthOptions) -> int:
         Exit status: 1 when no turn was answered.
 
     Raises:
-        UsageError: The report cannot be written, or weights that the path needs are not here.
+        UsageError: The report cannot be written, or the path that was asked for cannot run here.
         EngineUnavailable: The benchmark package or psutil is missing.
         ConnectionFailed: The server did not start, or was lost.
     """
-    if options.path != "cascade":
-        try:
-            await asyncio.to_thread(folders, options.path, options.models_dir)
-        except WeightsError as error:
-            raise UsageError(str(error)) from error
+    flags = await asyncio.to_thread(path_flags, options.path, options.models_dir)
     require("relay_benchmarks", "bench")
     require("psutil", "bench sessions")
     check_writable(options.json)
@@ -66,11 +61,12 @@ async def bench_growth(options: GrowthOptions) -> int:
 
     pace = dialogue_growth.Pace.over(options.minutes)
     note(f"one call of {options.minutes:g} minutes, after {pace.warm_up_s:.0f} s that do not count ...")
-    async with own_server(options.server_environ, ("--path", options.path)) as url:
+    async with own_server(options.server_environ, flags) as url:
+        path = await path_of(url)
         grown = await dialogue_growth.growth(
             url, server_process(), pace, seed=options.seed, silence_ms=options.silence_ms, note=note
         )
-    config = {"path": options.path, "seed": options.seed, "silence_ms": options.silence_ms}
+    config = {"path": path, "seed": options.seed, "silence_ms": options.silence_ms}
     write_report({"machine": machine(), "config": config, "growth": grown}, options.json)
     if not is_stdout(options.json):
         _print(grown)

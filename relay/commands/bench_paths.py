@@ -12,11 +12,14 @@ from typing import Literal
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from relay.client.realtime import connect
 from relay.commands.console import note, progress_console
 from relay.commands.own_server import own_server
 from relay.commands.report import check_writable, require
 from relay.engine import fast
 from relay.errors import EngineUnavailable, UsageError, WeightsError
+from relay.wire import server_events as got
+from relay.wire.types import RelaySettings
 
 Path_ = Literal["relay", "cascade", "draft"]
 ALL: tuple[Path_, ...] = ("cascade", "draft", "relay")
@@ -41,6 +44,31 @@ def runnable(asked: Sequence[Path_], models_dir: Path | None) -> tuple[tuple[Pat
         else:
             found.append(path)
     return tuple(found), left_out
+
+
+def path_flags(asked: Path_ | None, models_dir: Path | None) -> tuple[str, ...]:
+    """Flags of a server that is to make replies so; none where it has the choice.
+
+    Raises:
+        UsageError: That path cannot run here, and why.
+    """
+    return () if asked is None else ("--path", *runnable((asked,), models_dir)[0])
+
+
+async def path_of(url: str, api_key: str | None = None) -> Path_:
+    """How a server that runs makes replies by itself, as it tells a session; `cascade` where it knows of no paths.
+
+    Raises:
+        ConnectionFailed: It cannot be reached, or was lost.
+    """
+    async with connect(url, api_key=api_key) as client:
+        if client.offers_extras:
+            await client.update({"relay": {}})
+            async for event in client:
+                if isinstance(event, got.SessionUpdated | got.Error):
+                    break
+        relay = client.session.relay
+        return relay.paths[0] if isinstance(relay, RelaySettings) and relay.paths else "cascade"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +101,17 @@ class PathsOptions:
 async def prepare(options: PathsOptions) -> tuple[tuple[Path_, ...], dict[str, str]]:
     """Finds all faults before minutes of measuring; returns the paths to measure and the others, as `runnable` does.
 
-    Of a server that runs already nobody knows its path but the caller: that one, or `cascade`.
+    A server that runs already is measured as it makes replies by itself, whatever that is, unless it is named.
 
     Raises:
         UsageError: A path cannot run, several are asked of one server, or a file cannot be written.
         EngineUnavailable: The benchmark package or matplotlib is missing.
+        ConnectionFailed: The server that runs already cannot be reached.
     """
     if options.url is not None:
         if len(set(options.paths)) > 1:
             raise UsageError("a server makes replies in one way: give one --path with --url, or no --url")
-        paths, left_out = options.paths[:1] or ("cascade",), dict[str, str]()
+        paths, left_out = options.paths[:1] or (await path_of(options.url, options.api_key),), dict[str, str]()
     else:
         paths, left_out = await asyncio.to_thread(runnable, options.paths, options.models_dir)
     for path, reason in left_out.items():

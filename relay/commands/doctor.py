@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import shutil
 import socket
 import subprocess
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -15,8 +17,8 @@ from rich.markup import escape
 
 from relay.commands.console import print_json
 from relay.commands.models import shipped
-from relay.engine import catalog
-from relay.errors import RelayError
+from relay.engine import catalog, fast
+from relay.errors import EngineUnavailable, RelayError, WeightsError
 
 PACKAGES = ("msgspec", "numpy", "prometheus-client", "rich", "safetensors", "soundfile", "soxr", "tokenizers")
 SERVER_PACKAGES = ("webrtcvad-wheels", "websockets")
@@ -28,10 +30,12 @@ class DoctorOptions:
 
     Attributes:
         port: Port that should be free.
+        models_dir: Where models of the user's own are; None: there are none.
         json: Print the findings as JSON.
     """
 
     port: int = 8000
+    models_dir: Path | None = None
     json: bool = False
 
 
@@ -65,6 +69,7 @@ def doctor(options: DoctorOptions) -> int:
         _onnxruntime(),
         *_engines(),
         *_weights(),
+        _path(options.models_dir),
         *_sound(),
         _port(options.port),
     ]
@@ -161,6 +166,22 @@ def _weights() -> list[Finding]:
         todo = "pip install --force-reinstall relay-dialogue"
         return [Finding("weights", "fail", str(model.problem), todo) for model in damaged]
     return [Finding("weights", "ok", f"verified: {', '.join(model.name for model in models) or 'none shipped'}")]
+
+
+def _path(models_dir: Path | None) -> Finding:
+    """How `relay serve` makes replies here when it is not told. Models are loaded: each may be whole, and not fit."""
+
+    async def load() -> None:
+        async with fast.open_fast("relay", "cpu", models_dir, max_slots=1):
+            pass
+
+    try:
+        fast.check("relay", models_dir, "auto")
+        asyncio.run(load())
+    except (WeightsError, EngineUnavailable) as error:
+        todo = "repair or remove the models that it names, or pip install --force-reinstall relay-dialogue"
+        return Finding("path", "warn", fast.why_cascade(error), todo)
+    return Finding("path", "ok", "relay: the draft model begins replies where its verifier agrees")
 
 
 def _sound() -> list[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from relay_models.draft_config import DRAFT, LISTEN, RIGHT
 from relay_models.ears_folder import graph_name
 
 FastPathName = Literal["relay", "draft"]
+_INSTEAD = "use --path cascade"
 _NEEDS = {"relay": ("draft", "verifier", "ears"), "draft": ("draft", "ears")}
 
 
@@ -50,7 +52,7 @@ def folders(path: FastPathName, models_dir: Path | None) -> dict[str, Path]:
         models = f"{' and '.join(missing)} model{'s' if len(missing) > 1 else ''}"
         raise WeightsError(
             f"--path {path} needs the weights of the {models}, which this version does not ship and which are not "
-            f"{place}; use --path cascade"
+            f"{place}; {_INSTEAD}"
         )
     return found
 
@@ -67,6 +69,12 @@ def check(path: FastPathName, models_dir: Path | None, device: Device) -> dict[s
     return found
 
 
+def why_cascade(error: WeightsError | EngineUnavailable) -> str:
+    """What people are told where nobody asked for a path, and the relay's models cannot be loaded, as `error` says."""
+    reason = re.sub(f"; (or )?{_INSTEAD}$", "", str(error)).replace("--path relay", "the relay")
+    return f"replies are made by the language model alone (--path cascade): {reason}"
+
+
 def _runs_as_graphs(ears: Path, draft: Path, device: Literal["cpu", "cuda"]) -> bool:
     """Whether the draft model runs without torch. Raises EngineUnavailable where it needs torch, which is missing."""
     graphs = (draft / LISTEN, draft / DRAFT, ears / graph_name(RIGHT))
@@ -76,7 +84,7 @@ def _runs_as_graphs(ears: Path, draft: Path, device: Literal["cpu", "cuda"]) -> 
         missing = ", ".join(f"{graph.parent.name}/{graph.name}" for graph in graphs if not graph.exists())
         raise EngineUnavailable(
             f"the draft model has no graphs to run without torch ({missing}): export them with "
-            "`relay_models.draft_export`, or pip install 'relay-dialogue[gpu]', or use --path cascade"
+            f"`relay_models.draft_export`, or pip install 'relay-dialogue[gpu]'; or {_INSTEAD}"
         )
     return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,13 +19,16 @@ from relay.engine.catalog import EarsOptions
 from relay.engine.denoise import DenoiseRunner
 from relay.engine.ears import EarsInput
 from relay.engine.engine import Engine, Steps
-from relay.engine.fast import NoVerifier, open_fast
+from relay.engine.fast import NoVerifier, open_fast, why_cascade
 from relay.engine.load import Load
 from relay.engine.remote import Links
 from relay.engine.verifier import EngineVerifier
 from relay.engine.voice import VoiceInput
+from relay.errors import EngineUnavailable, WeightsError
 from relay.metrics import Metrics
 from relay.services import Fast, Services
+
+log = logging.getLogger(__name__)
 
 PARTS = ("ears", "voice", "brain", "draft")
 """What can have a process of its own: noise suppression goes with the ears, the verifier with the draft model."""
@@ -41,7 +45,7 @@ class Started:
         engines: By their names in `relay.engine.remote_wire.KINDS`.
         capacity: How many sessions they are for; 0: they set no bound.
         brain: What answers, where it is one of the parts.
-        fast: The fast path, where it is one of the parts.
+        fast: The fast path, where it is one of the parts and can run.
         denoiser_delay_s: By how much noise suppression is late.
     """
 
@@ -112,14 +116,31 @@ async def start(config: ServerConfig, parts: Collection[str], stack: contextlib.
             delay_s = denoise_runner.delay_samples / EARS_RATE_HZ
     if voice_runner is not None:
         engines["voice"] = await stack.enter_async_context(Engine(voice_runner, name="voice", urgent=_begins_reply))
-    if "draft" in parts and config.path != "cascade":
-        sessions = _FAST_SESSIONS[devices.resolve(config.device)]
-        opened = open_fast(config.path, config.device, config.models_dir, max_slots=sessions)
-        fast = Fast(*await stack.enter_async_context(opened), config.path)
+    if "draft" in parts and (fast := await _fast(config, stack)) is not None:
         engines["draft"] = fast.engine
         if isinstance(fast.verifier, EngineVerifier):
             engines["verifier"] = fast.verifier.engine
     return Started(engines, capacity, brain, fast, delay_s)
+
+
+async def _fast(config: ServerConfig, stack: contextlib.AsyncExitStack) -> Fast | None:
+    """The fast path; None on the cascade, and where nobody asked for a path and its models cannot be loaded.
+
+    Raises:
+        EngineUnavailable, WeightsError: They cannot be loaded, and the path was asked for.
+    """
+    if config.path == "cascade":
+        return None
+    path = config.path or "relay"
+    sessions = _FAST_SESSIONS[devices.resolve(config.device)]
+    try:
+        opened = open_fast(path, config.device, config.models_dir, max_slots=sessions)
+        return Fast(*await stack.enter_async_context(opened), path)
+    except (EngineUnavailable, WeightsError) as error:
+        if config.path is not None:
+            raise
+        log.warning("%s", why_cascade(error))
+        return None
 
 
 async def load(config: ServerConfig, metrics: Metrics, stack: contextlib.AsyncExitStack) -> Models:
@@ -155,9 +176,10 @@ async def reach(config: ServerConfig, links: Links, metrics: Metrics, stack: con
     await stack.enter_async_context(brain)
     denoiser = links.engine("denoise") if "denoise" in names else None
     fast = None
-    if config.path != "cascade":
-        verifier = EngineVerifier(links.engine("verifier")) if "verifier" in names else NoVerifier()
-        fast = Fast(links.engine("draft"), verifier, config.path)
+    if "draft" in names:
+        judged = "verifier" in names
+        verifier = EngineVerifier(links.engine("verifier")) if judged else NoVerifier()
+        fast = Fast(links.engine("draft"), verifier, "relay" if judged else "draft")
     ears, voice = links.engine("ears"), links.engine("voice")
     services = Services(ears, voice, brain, metrics, config.limits, denoiser, speculate=config.speculates, fast=fast)
     welcome = links.server.welcome

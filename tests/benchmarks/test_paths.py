@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,10 +45,16 @@ def test_all_paths_can_run_where_their_folders_are(tmp_path: Path) -> None:
     assert left_out == {}
 
 
-def test_a_server_that_runs_already_is_of_one_path() -> None:
+def test_a_server_that_runs_already_is_of_one_path(serving: Any) -> None:
     asked = asyncio.run(prepare(PathsOptions(1, ("relay",), url=URL)))
     assert asked == (("relay",), {})
-    assert asyncio.run(prepare(PathsOptions(1, url=URL))) == (("cascade",), {})
+
+    async def unnamed(path: str) -> object:
+        async with serving(path=path, api_key="k") as stand:
+            return await prepare(PathsOptions(1, url=stand.ws_url, api_key="k"))
+
+    for path in ("cascade", "draft"):
+        assert asyncio.run(unnamed(path)) == ((path,), {})
     with pytest.raises(UsageError, match="--url"):
         asyncio.run(prepare(PathsOptions(1, ("relay", "draft"), url=URL)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
 import os
 import socket
@@ -18,6 +19,7 @@ import soundfile
 
 import relay
 from relay.client.files import load
+from relay.commands.bench_paths import path_of
 from relay.commands.demo import ask
 from relay.commands.own_server import own_server
 from relay.errors import BrainUnavailable, ConnectionFailed, StageFailed
@@ -27,23 +29,43 @@ from tests.server.conftest import BeepVoice
 QUESTION = Path(relay.__file__).parent / "assets" / "question.wav"
 
 
-def test_one_spoken_question_through_a_real_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["cascade", None])
+def test_one_spoken_question_through_a_real_server(tmp_path: Path, path: str | None) -> None:
     output = tmp_path / "reply.wav"
     command = [sys.executable, "-m", "relay", "demo", "--json", "--output", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+    environ = {**os.environ, "RELAY_PATH": path or ""}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=environ)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     result = json.loads(done.stdout)
     assert result["transcript"] == "can you help me find a restaurant"
     assert len(result["reply"].split()) >= 2
-    assert (result["status"], result["path"]) == ("completed", "cascade")
-    assert set(result["stages_ms"]) == {"endpointing", "ears", "llm_first", "voice_first", "transport", "playout"}
+    assert result["status"] == "completed"
+    stages, always = set(result["stages_ms"]), {"endpointing", "ears", "voice_first", "transport", "playout"}
+    if path == "cascade":
+        assert (result["path"], stages - always) == ("cascade", {"llm_first"})
+    else:  # the default: whether the draft begins the reply, the verifier says, and who is first
+        assert result["path"] in ("relay", "cascade")
+        assert set() < stages - always <= {"draft", "verify", "llm_first"}
+    assert always <= stages
     total = sum(result["stages_ms"].values()) + result["unaccounted_ms"]
     assert total == pytest.approx(result["onset_ms"], abs=0.5)
     pcm, rate_hz = soundfile.read(output, dtype="int16")
     assert rate_hz == 24_000
     assert len(pcm) / rate_hz == pytest.approx(result["audio_s"], abs=0.001)
     assert np.abs(pcm).max() > 3000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pocketsphinx") is None, reason="needs the baseline recogniser")
+def test_beside_another_recogniser_the_draft_model_hears_for_itself() -> None:
+    async def main() -> None:
+        async with own_server({**os.environ, "RELAY_EARS": "baseline", "RELAY_PATH": ""}) as url:
+            assert await path_of(url) == "relay"
+            turn = await ask(url, load(QUESTION, 24_000))
+        assert turn.reply.status == "completed"
+        assert len(turn.spoken)
+
+    asyncio.run(main())
 
 
 def test_the_process_ends_with_the_block() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from relay.client.files import load
 from relay.commands import doctor as doctor_command
 from relay.commands import models
 from relay.errors import WeightsError
+from relay_models import loading
+from relay_models.draft_config import DRAFT
 
 QUESTION = Path(relay.__file__).parent / "assets" / "question.wav"
 TEXT = "can you help me find a restaurant"
@@ -134,7 +137,7 @@ def test_the_doctor_finds_this_machine_fit(capsys: Capture) -> None:
     assert run(["doctor", "--json"], {}) == 0
     (report,) = json_lines(capsys)
     findings = {finding["name"]: finding for finding in report["findings"]}
-    assert {"python", "packages", "gpu", "onnxruntime", "ears", "voice", "weights", "portaudio", "port"} <= set(
+    assert {"python", "packages", "gpu", "onnxruntime", "ears", "voice", "weights", "path", "portaudio", "port"} <= set(
         findings
     )
     for finding in findings.values():
@@ -142,6 +145,30 @@ def test_the_doctor_finds_this_machine_fit(capsys: Capture) -> None:
         assert finding["todo"] or finding["status"] == "ok"
     assert run(["doctor"], {}) == 0
     assert "python" in capsys.readouterr().out
+
+
+def test_the_doctor_says_how_replies_are_made(monkeypatch: pytest.MonkeyPatch, capsys: Capture, tmp_path: Path) -> None:
+    def finding() -> dict[str, str]:
+        run(["doctor", "--json"], {"RELAY_HOME": str(tmp_path)})
+        (report,) = json_lines(capsys)
+        (found,) = (finding for finding in report["findings"] if finding["name"] == "path")
+        return dict(found)
+
+    assert (finding()["status"], finding()["detail"].split(":")[0]) == ("ok", "relay")
+    own = tmp_path / "models" / "draft"
+    shutil.copytree(loading.locate("draft"), own)
+    (own / DRAFT).write_bytes(b"no graph")
+    assert finding()["status"] == "warn"
+    assert "language model alone" in finding()["detail"]
+    assert DRAFT in finding()["detail"]
+    assert finding()["todo"]
+    shutil.rmtree(own)
+    shipped = loading.read_manifest()
+    monkeypatch.setattr(
+        loading, "read_manifest", lambda *_, **__: {n: m for n, m in shipped.items() if n != "verifier"}
+    )
+    assert finding()["status"] == "warn"
+    assert "the weights of the verifier model" in finding()["detail"]
 
 
 def test_the_doctor_says_what_is_wrong(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

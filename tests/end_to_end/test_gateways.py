@@ -158,7 +158,7 @@ async def _is_lost(client: Client) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("flags", "engines"), [((), 3), (("--engine-processes", "one"), 1)], ids=["each", "one"])
+@pytest.mark.parametrize(("flags", "engines"), [((), 4), (("--engine-processes", "one"), 1)], ids=["each", "one"])
 def test_a_spoken_turn_and_a_clean_end(flags: tuple[str, ...], engines: int) -> None:
     question = Path(relay.__file__).parent / "assets" / "question.wav"
 
@@ -219,6 +219,34 @@ def test_a_draft_is_made_and_judged_in_a_process_of_its_own(path: str, fast_mode
             assert len(running.engines) == 4
             parts = {"ears", "voice", "brain", "draft model", "sockets"}
             assert all(f'relay_load{{part="{part}"}}' in metrics for part in parts)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("parts", ["each", "one"])
+def test_where_the_relay_does_not_load_the_cascade_answers_and_it_is_said_once(parts: str, tmp_path: Path) -> None:
+    draft = tmp_path / "models" / "draft"
+    draft.mkdir(parents=True)
+    (draft / "config.json").write_text("no config")
+
+    async def paths(running: Running) -> list[str]:
+        async with running.client() as client:
+            await client.send(type="session.update", session={"type": "realtime", "relay": {}})
+            offered: list[str] = (await client.wait_for("session.updated"))["session"]["relay"]["paths"]
+            assert (await client.text_turn("hello there"))["status"] == "completed"
+            return offered
+
+    async def main() -> None:
+        async with serving("--engine-processes", parts) as running:
+            assert await paths(running) == ["relay", "cascade", "draft"]
+        async with serving("--engine-processes", parts, environ={"RELAY_HOME": str(tmp_path)}) as running:
+            assert await paths(running) == ["cascade"]
+            running.process.terminate()
+            assert running.process.stderr is not None
+            async with asyncio.timeout(PATIENCE_S):
+                log = (await running.process.stderr.read()).decode()
+        assert log.count("replies are made by the language model alone (--path cascade): ") == 1, log
+        assert "Traceback" not in log
 
     asyncio.run(main())
 
@@ -322,9 +350,9 @@ def test_a_model_that_cannot_run_is_told_once_by_the_first_process(parts: str) -
 def test_libraries_use_one_thread_unless_they_are_told_otherwise() -> None:
     async def main() -> None:
         async with serving(environ={"OMP_NUM_THREADS": "3"}) as running:
-            assert [child.environ()["OMP_NUM_THREADS"] for child in running.children] == ["3"] * 5
+            assert [child.environ()["OMP_NUM_THREADS"] for child in running.children] == ["3"] * 6
         async with serving(environ={"OMP_NUM_THREADS": None}) as running:
-            assert [child.environ()["OMP_NUM_THREADS"] for child in running.children] == ["1"] * 5
+            assert [child.environ()["OMP_NUM_THREADS"] for child in running.children] == ["1"] * 6
 
     asyncio.run(main())
 

@@ -140,7 +140,7 @@ class Stand:
 
 @pytest.fixture
 def serving(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """`async with serving(**config) as stand`: a server with beeping models."""
+    """`async with serving(**config) as stand`: a server with beeping models, on the cascade."""
 
     @contextlib.asynccontextmanager
     async def start(
@@ -153,7 +153,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> Any:
             "brains",
             SimpleNamespace(make=lambda _: brain or EndlessBrain("Yes ", "indeed."), engine_of=lambda _: None),
         )
-        async with RelayServer(ServerConfig(port=0, **config)) as server:
+        async with RelayServer(ServerConfig(**{"port": 0, "path": "cascade"} | config)) as server:
             yield Stand(server)
 
     return start

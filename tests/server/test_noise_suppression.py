@@ -67,7 +67,7 @@ def models(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_session_that_asks_is_heard_through_the_model(tmp_path: Path, loaded: bool) -> None:
     model = write_model(tmp_path / "model.onnx", gated=True)  # closed at first, it swallows most of a short tone
-    config = ServerConfig(port=0, noise_suppression=model if loaded else None)
+    config = ServerConfig(port=0, path="cascade", noise_suppression=model if loaded else None)
 
     async def main() -> tuple[list[int], str]:
         async with RelayServer(config) as server:

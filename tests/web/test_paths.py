@@ -194,8 +194,8 @@ def test_a_path_that_is_not_offered_is_not_asked_for(scripted: Serve, visit: Ope
     assert paths_asked(visited) == ["-"]
 
 
-def test_without_a_fast_path_nothing_of_it_is_seen(server: ServerProcess, visit: Open) -> None:
-    visited = visit(server.url + "/?path=relay")
+def test_without_a_fast_path_nothing_of_it_is_seen(serve: Callable[..., ServerProcess], visit: Open) -> None:
+    visited = visit(serve("--path", "cascade").url + "/?path=relay")
     page = visited.page
     send(page, "Hello.")
     visited.until(lambda: bool(visited.playback("finished")), "the reply's end")
@@ -207,6 +207,25 @@ def test_without_a_fast_path_nothing_of_it_is_seen(server: ServerProcess, visit:
     expect(page.locator("#path-field")).to_have_count(1)
     expect(page.locator("#path-field")).to_be_hidden()
     assert paths_asked(visited) == ["-"]
+    assert (visited.events("error"), visited.complaints) == ([], [])
+
+
+def test_by_default_the_page_offers_every_path(server: ServerProcess, visit: Open) -> None:
+    visited = visit(server.url)
+    page = visited.page
+    send(page, "Hello.")
+    visited.until(lambda: bool(visited.playback("finished")), "the reply's end")
+    assert visited.events("session.updated")[-1]["session"]["relay"]["paths"] == ALL
+    (event,) = visited.events("relay.draft")
+    assert (event["draft"]["committed"], event["draft"]["reason"]) == (False, "unasked")  # no speech was answered
+    page.get_by_role("button", name="Settings").click()
+    choice = page.get_by_role("combobox", name="Path")
+    expect(choice).to_have_value("")
+    expect(choice.locator("option").first).to_have_text("the server’s own: relay")
+    choice.select_option("cascade")
+    visited.until(
+        lambda: visited.events("session.updated")[-1]["session"]["relay"]["path"] == "cascade", "the chosen path"
+    )
     assert (visited.events("error"), visited.complaints) == ([], [])
 
 
