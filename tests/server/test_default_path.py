@@ -14,6 +14,7 @@ import pytest
 from relay.commands.bench_paths import path_flags, path_of
 from relay.config import Path_
 from relay.errors import ConnectionFailed, RelayError, UsageError, WeightsError
+from relay.server import models
 from relay_models import loading
 from relay_models.draft_config import DRAFT
 
@@ -77,6 +78,21 @@ def test_the_cascade_where_a_model_does_not_load(
     assert "\n" not in warning
     with pytest.raises(RelayError, match=file):
         asyncio.run(offered(serving, path="relay", models_dir=tmp_path))
+
+
+def test_sessions_beyond_those_that_the_draft_model_listens_to_are_answered_all_the_same(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_FAST_SESSIONS", {"cpu": 1, "cuda": 1})
+
+    async def main() -> None:
+        async with serving(path=None) as stand, stand.client() as first, stand.client() as second:
+            for client in (first, second):
+                assert (await client.text_turn())["status"] == "completed"
+                await client.append(bytes(2 * 24_000))
+                assert (await client.text_turn())["status"] == "completed"
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("path", ["cascade", "draft"])
