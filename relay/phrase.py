@@ -69,16 +69,18 @@ class Patience:
 
     Attributes:
         certain_ms: The language model takes the turn to end with these words, and how they were said tells so too.
-        sure_ms: The language model does.
-        likely_ms: It may.
+        sure_ms: The language model does, or both together do.
+        open_ms: Both together leave it open.
+        likely_ms: The language model, which nothing else helps to tell, thinks that it may.
         doubtful_ms: It hardly does.
-        unfinished_ms: It hardly does, and the last word asks for another.
+        unfinished_ms: It hardly does, and the last word asks for another; or both together tell that it does not.
         unjudged_ms: No language model can say, and the words sound finished.
         hesitant_ms: No language model can say, and the last word asks for another: the API's own longest.
     """
 
     certain_ms: int
     sure_ms: int
+    open_ms: int
     likely_ms: int
     doubtful_ms: int
     unfinished_ms: int
@@ -86,18 +88,22 @@ class Patience:
     hesitant_ms: int
 
 
-_MEDIUM = Patience(160, 240, 700, 800, 1200, 600, 4000)
+_MEDIUM = Patience(160, 240, 560, 700, 800, 1200, 600, 4000)
 PATIENCE: dict[Eagerness, Patience] = {
-    "low": Patience(320, 500, 1000, 1500, 2500, 1000, 8000),
+    "low": Patience(320, 500, 900, 1000, 1500, 2500, 1000, 8000),
     "medium": _MEDIUM,
-    "high": Patience(160, 200, 350, 500, 800, 350, 2000),
+    "high": Patience(160, 200, 320, 350, 500, 800, 350, 2000),
     "auto": _MEDIUM,
 }
 SURE, SURE_OF_GARBLED, DOUBTFUL = 0.6, 0.3, 0.03
 """Of a language model's probability that the turn ends. Words that are misheard more often, by a recogniser that
 guesses while they are spoken, make every end less likely."""
-CLEAR_NATS = 2.0
-"""Evidence of an end beside the words, seven to one, with which a turn whose words end it has certainly ended."""
+WORDS_WEIGHT, MAX_WORDS_NATS = 0.3, 5.0
+"""What a language model's log-odds count beside evidence of how the words were said, and how large they may be: it is
+surer than the words that were heard are right, and they are often not all heard yet. Found by logistic regression."""
+CERTAIN_NATS, SURE_NATS, OPEN_NATS, DOUBTFUL_NATS = 2.5, 1.5, -1.0, -2.0
+"""What both together must tell for each of the lengths, `training/LOG.md` says how these were found: the evidence is
+of two kinds of silence that are as frequent as each other (`relay_models.draft_config.Trust`)."""
 
 
 def silence_ms(
@@ -110,8 +116,8 @@ def silence_ms(
 ) -> int:
     """Silence after these words that ends the turn: the likelier the end, the shorter.
 
-    Evidence beside the words is added to the language model's log-odds. Where nobody can judge the words, and where
-    there is no such evidence, it changes nothing.
+    Evidence beside the words counts together with the language model's log-odds. Where nobody can judge the words, it
+    changes nothing.
 
     Args:
         text: What was heard of it.
@@ -123,20 +129,25 @@ def silence_ms(
     patience = PATIENCE[eagerness]
     if end_probability is None:
         return patience.hesitant_ms if goes_on(text) else patience.unjudged_ms
-    if evidence is not None and evidence >= CLEAR_NATS and is_believed and end_probability >= SURE:
-        return patience.certain_ms
-    if _reaches(end_probability, evidence, SURE if is_believed else SURE_OF_GARBLED):
+    if evidence is not None:
+        return _weighed_ms(_log_odds(end_probability), evidence, patience, is_believed=is_believed)
+    if end_probability >= (SURE if is_believed else SURE_OF_GARBLED):
         return patience.sure_ms
-    if _reaches(end_probability, evidence, DOUBTFUL):
+    if end_probability >= DOUBTFUL:
         return patience.likely_ms
     return patience.unfinished_ms if goes_on(text) else patience.doubtful_ms
 
 
-def _reaches(probability: float, evidence: float | None, threshold: float) -> bool:
-    """Whether a probability with evidence added to its log-odds is at least the threshold."""
-    if evidence is None:
-        return probability >= threshold
-    return _log_odds(probability) + evidence >= _log_odds(threshold)
+def _weighed_ms(words_nats: float, evidence: float, patience: Patience, *, is_believed: bool) -> int:
+    """The same, by the language model's log-odds and the evidence together."""
+    nats = WORDS_WEIGHT * min(max(words_nats, -MAX_WORDS_NATS), MAX_WORDS_NATS) + evidence
+    if nats >= CERTAIN_NATS and is_believed:
+        return patience.certain_ms
+    if nats >= SURE_NATS:
+        return patience.sure_ms
+    if nats >= OPEN_NATS:
+        return patience.open_ms
+    return patience.doubtful_ms if nats >= DOUBTFUL_NATS else patience.unfinished_ms
 
 
 def _log_odds(probability: float) -> float:

@@ -7,12 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.phrase import (
-    CLEAR_NATS,
+    CERTAIN_NATS,
     DOUBTFUL,
+    DOUBTFUL_NATS,
     FINISHED_MS,
     HESITANT_MS,
+    MAX_WORDS_NATS,
+    OPEN_NATS,
     PATIENCE,
     SURE,
+    SURE_NATS,
+    WORDS_WEIGHT,
     Eagerness,
     goes_on,
     may_be_end,
@@ -111,20 +116,40 @@ def test_evidence_alone_changes_nothing(text: str, nats: float, eagerness: Eager
     assert silence_ms(text, None, eagerness, is_believed=believed, evidence=nats) == alone
 
 
+@given(TEXTS, st.floats(0, 1), NATS, st.booleans())
+def test_the_more_eager_the_shorter_the_wait_whatever_is_known(
+    text: str, probability: float, nats: float, believed: bool
+) -> None:
+    waits: list[Eagerness] = ["high", "auto", "low"]
+    found = [silence_ms(text, probability, each, is_believed=believed, evidence=nats) for each in waits]
+    assert found == sorted(found)
+
+
 @pytest.mark.parametrize(
     ("probability", "nats", "believed", "needed_ms"),
     [
-        (SURE, CLEAR_NATS, True, 160),
-        (SURE, CLEAR_NATS, False, 240),
-        (SURE, CLEAR_NATS - 0.1, True, 240),
-        (SURE - 0.01, CLEAR_NATS, True, 240),
-        (SURE, -0.1, True, 700),
-        (0.1, 3.0, True, 240),
-        (0.04, 3.0, True, 700),
-        (DOUBTFUL, -0.1, True, 800),
-        (1.0, -3.0, True, 240),
-        (0.0, 3.0, True, 800),
+        (0.5, CERTAIN_NATS, True, 160),
+        (0.5, CERTAIN_NATS, False, 240),
+        (0.5, CERTAIN_NATS - 0.1, True, 240),
+        (0.5, SURE_NATS, True, 240),
+        (0.5, SURE_NATS - 0.1, True, 560),
+        (0.5, OPEN_NATS, True, 560),
+        (0.5, OPEN_NATS - 0.1, True, 800),
+        (0.5, DOUBTFUL_NATS, True, 800),
+        (0.5, DOUBTFUL_NATS - 0.1, True, 1200),
+        (0.9, CERTAIN_NATS - WORDS_WEIGHT * 2, True, 160),  # 2.2 nats
+        (0.1, CERTAIN_NATS + WORDS_WEIGHT * 2, True, 240),
+        (1.0, CERTAIN_NATS - WORDS_WEIGHT * MAX_WORDS_NATS, True, 160),
+        (1.0, -3.0, True, 800),
+        (0.0, 3.0, True, 240),
+        (0.0, -3.0, True, 1200),
     ],
 )
 def test_words_and_evidence_together(probability: float, nats: float, believed: bool, needed_ms: int) -> None:
     assert silence_ms("turn the light on", probability, "auto", is_believed=believed, evidence=nats) == needed_ms
+
+
+@pytest.mark.parametrize(("probability", "needed_ms"), [(SURE, 240), (SURE - 0.01, 700), (DOUBTFUL - 0.001, 800)])
+def test_without_evidence_the_language_model_decides(probability: float, needed_ms: int) -> None:
+    assert silence_ms("turn the light on", probability, "auto") == needed_ms
+    assert silence_ms("turn on the", 0.0, "auto") == 1200

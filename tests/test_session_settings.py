@@ -92,7 +92,8 @@ CERTAIN = Signals(0, 0.9, 0.0, 0.0, end_evidence=2.5)
     [
         (0.9, ScriptedDrafter(signals=CERTAIN), 160),
         (0.2, ScriptedDrafter(signals=CERTAIN), 240),
-        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=-2.5)), 500),
+        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=0.0)), 560),
+        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=-2.5)), 800),
         (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=None)), 240),
         (0.9, ScriptedDrafter(), 240),
         (0.9, ScriptedDrafter(signals=CERTAIN, step_s=1.0), 240),
@@ -100,7 +101,18 @@ CERTAIN = Signals(0, 0.9, 0.0, 0.0, end_evidence=2.5)
         (0.9, ScriptedDrafter(signals=CERTAIN, busy=True), 240),
         (None, ScriptedDrafter(signals=CERTAIN), 600),
     ],
-    ids=["both", "against_words", "against_draft", "untrusted", "silent", "late", "failing", "busy", "unjudged"],
+    ids=[
+        "both",
+        "against_words",
+        "open",
+        "against_draft",
+        "untrusted",
+        "silent",
+        "late",
+        "failing",
+        "busy",
+        "unjudged",
+    ],
 )
 def test_semantic_detection_weighs_the_draft_models_view_where_there_is_one(
     probability: float | None, drafter: ScriptedDrafter, silence_ms: int

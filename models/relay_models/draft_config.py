@@ -41,9 +41,9 @@ class Special(IntEnum):
     """The turn is broken off: the user has begun to speak."""
 
 
-END_FRAMES = 3
+END_FRAMES = 6
 """Frames of a silence, the one in which it began included, whose `BOS` tells of the end of a turn: those that are
-complete after 160, 320 and 480 ms. Later ones come too late to be of use, and are not measured."""
+complete after 160, 320, ... 960 ms. Of later ones too few are measured."""
 STOP_FRAMES = 2
 """Likewise of speech under our reply, whose `STP` tells of an interruption: it is due in the second."""
 _LEAST_PROBABILITY = 1e-6

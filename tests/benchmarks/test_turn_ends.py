@@ -35,7 +35,7 @@ def silence(lasts_ms: int, begins: float, *, is_end: bool) -> Silence:
         (0.9, SURE, Trust(), 240),
         (0.9, SURE, TRUST, 160),
         (0.9, UNSURE, Trust(), 240),
-        (0.9, UNSURE, TRUST, 560),  # the last frame that counts ends at 400 ms, the next at 560
+        (0.9, UNSURE, TRUST, 1040),  # the last frame that counts ends at 880 ms, the next at 1040
         (0.1, SURE, TRUST, 240),
         (0.1, SURE, Trust(), 700),
         (None, SURE, TRUST, 600),

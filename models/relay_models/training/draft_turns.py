@@ -118,7 +118,7 @@ def trade_off(watched: Sequence[Watched], takeovers: float) -> dict[str, float |
 
     Returns:
         `takeovers`, the share of pauses taken, whatever their length; `threshold`, the probability above which a turn
-        is begun; `noticed`, the share of turn ends after 160, 320 and 480 ms of silence. None where nothing lasts so
+        is begun; `noticed`, the share of turn ends after 160, 320, ... 960 ms of silence. None where nothing lasts so
         long.
     """
     peaks = [max(each.probabilities, default=0.0) for each in watched if not each.is_true]

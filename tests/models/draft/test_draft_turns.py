@@ -114,7 +114,7 @@ def test_silences_that_are_cut_short_by_chance_change_nothing() -> None:
     whole = [Watched(True, chance.choice([0.2, 0.8], size=END_FRAMES, p=[0.7, 0.3]).tolist()) for _ in range(4000)]
     cut = [Watched(True, each.probabilities[: int(chance.integers(1, END_FRAMES + 1))]) for each in whole]
     pauses = [Watched(False, [0.5])] * 20
-    expected = [1 - 0.7, 1 - 0.7**2, 1 - 0.7**3]
+    expected = [1 - 0.7**frames for frames in range(1, END_FRAMES + 1)]
     for watched in (whole, cut):
         assert trade_off([*watched, *pauses], 0.05)["noticed"] == pytest.approx(expected, abs=0.04)
 
@@ -129,7 +129,7 @@ def test_evidence_is_the_likelihood_ratio_whatever_share_ends() -> None:
     trust = fit([*draw(True, 4000), *draw(False, 1000)], END_FRAMES)
     assert trust.weight == pytest.approx(2, abs=0.2)  # of normal densities at +-1 with deviation 1, shifted by -2
     assert trust.bias == pytest.approx(4, abs=0.4)
-    assert fit([*draw(True, LEAST_EXAMPLES // 4), *draw(False, 1000)], END_FRAMES) == Trust(), "too few"
+    assert fit([*draw(True, LEAST_EXAMPLES // (END_FRAMES + 1)), *draw(False, 1000)], END_FRAMES) == Trust(), "too few"
     mixed = [Watched(bool(n % 2), each.probabilities) for n, each in enumerate(draw(True, 1000))]
     assert fit(mixed, END_FRAMES) == Trust(), "nothing to tell them apart by"
     upside_down = [Watched(not each.is_true, each.probabilities) for each in draw(True, 500) + draw(False, 500)]
