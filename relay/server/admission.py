@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from relay.engine.load import Admission
+from relay.config import Path_
+from relay.engine.load import Admission, Measured
 from relay.engine.remote import EngineLink
 from relay.errors import TooManySessions, Unauthorized
 
 _KEY_SUBPROTOCOL = "openai-insecure-api-key."
+_RACERS = frozenset({"draft model", "verifier"})
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -43,6 +45,19 @@ def check_origin(headers: Mapping[str, str], *, loopback: bool, has_key: bool) -
     origin = headers.get("Origin")
     if origin is not None and urlsplit(origin).netloc != host.netloc:
         raise Unauthorized("pages of other sites may not connect; start the server with --api-key to allow them")
+
+
+def deciding(loads: Mapping[str, Measured], path: Path_ | None) -> dict[str, Measured]:
+    """The loads that decide whether there is time for one caller more.
+
+    A draft or a verdict that is late loses its race, and the language model answers: that makes nobody late, but where
+    the draft model alone is to answer.
+
+    Args:
+        loads: Of all that callers share, by name.
+        path: How replies are made.
+    """
+    return {name: load for name, load in loads.items() if path == "draft" or name not in _RACERS}
 
 
 class Seats:

@@ -28,7 +28,7 @@ from relay.engine.remote import Links
 from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
 from relay.recorder import SessionRecorder
-from relay.server.admission import Seats, SharedSeats, check_key, check_origin
+from relay.server.admission import Seats, SharedSeats, check_key, check_origin, deciding
 from relay.server.models import keep_for_good, load, reach
 from relay.server.static import SECURITY_HEADERS, StaticFile, load_page
 from relay.services import Services
@@ -88,7 +88,7 @@ class RelayServer:
             else:
                 models = await reach(config, self._links, self.metrics, stack)
             self._loads = {**models.loads, "sockets": self._sockets}
-            admission = Admission(self._loads, max_share=config.max_load_percent / 100)
+            admission = Admission(deciding(self._loads, config.path), max_share=config.max_load_percent / 100)
             if self._links is None:
                 self._seats: Seats | SharedSeats = Seats(models.capacity, admission)
             else:

@@ -28,7 +28,7 @@ from relay.engine.host import EngineHost
 from relay.engine.load import Admission
 from relay.engine.remote_wire import Seated, Welcome
 from relay.errors import ConfigError, EngineUnavailable
-from relay.server.admission import SeatEngine, Seats
+from relay.server.admission import SeatEngine, Seats, deciding
 from relay.server.app import tls_context, url_of
 from relay.server.engines import EngineProcesses
 from relay.server.gateway import GatewayJob
@@ -131,7 +131,8 @@ class Gateways:
     def _host(self, engines: EngineProcesses) -> tuple[EngineHost, Callable[[], Coroutine[Any, Any, None]]]:
         """What lends seats to the gateways, and what tells them how it stands, until it is cancelled."""
         welcome = Welcome(["seats"], engines.capacity, engines.denoiser_delay_s)
-        admission = Admission(engines.loads, max_share=self._config.max_load_percent / 100)
+        loads = deciding(engines.loads, self._config.path)
+        admission = Admission(loads, max_share=self._config.max_load_percent / 100)
 
         def tell(taken: int) -> None:
             host.tell(Seated(taken, seats.refusal()))

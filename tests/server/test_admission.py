@@ -11,7 +11,8 @@ import pytest
 
 from relay.engine.load import Admission, Load
 from relay.errors import TooManySessions, Unauthorized
-from relay.server.admission import Seats, SharedSeats, check_key, check_origin
+from relay.server.admission import Seats, SharedSeats, check_key, check_origin, deciding
+from relay.server.models import PARTS, label
 
 
 def test_key() -> None:
@@ -127,3 +128,12 @@ def test_a_gateway_refuses_for_itself_and_for_the_engine_process() -> None:
         assert asked == ["seat"] * 4
 
     asyncio.run(main())
+
+
+def test_a_draft_model_that_is_late_keeps_nobody_out_but_where_it_answers_alone() -> None:
+    loads = {label(name): Load(1) for name in (*PARTS, "verifier", "sockets")}
+    racers = {label("draft"), label("verifier")}
+    assert racers < set(loads)
+    for path in (None, "relay", "cascade"):
+        assert set(deciding(loads, path)) == set(loads) - racers
+    assert deciding(loads, "draft") == loads
