@@ -88,7 +88,7 @@ class Patience:
     hesitant_ms: int
 
 
-_MEDIUM = Patience(160, 240, 560, 700, 800, 1200, 600, 4000)
+_MEDIUM = Patience(160, 240, 600, 700, 800, 1200, 600, 4000)
 PATIENCE: dict[Eagerness, Patience] = {
     "low": Patience(320, 500, 900, 1000, 1500, 2500, 1000, 8000),
     "medium": _MEDIUM,

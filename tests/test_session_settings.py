@@ -92,7 +92,7 @@ CERTAIN = Signals(0, 0.9, 0.0, 0.0, end_evidence=2.5)
     [
         (0.9, ScriptedDrafter(signals=CERTAIN), 160),
         (0.2, ScriptedDrafter(signals=CERTAIN), 240),
-        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=0.0)), 560),
+        (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=0.0)), 600),
         (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=-2.5)), 800),
         (0.9, ScriptedDrafter(signals=replace(CERTAIN, end_evidence=None)), 240),
         (0.9, ScriptedDrafter(), 240),
