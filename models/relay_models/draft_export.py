@@ -151,7 +151,7 @@ def main() -> None:
         folder = args.out.parent / "verifier"
         millions = sum(parameter.numel() for parameter in load_verifier(args.verifier).parameters()) / 1e6
         folder.mkdir(exist_ok=True)
-        for name in ("config.json", WEIGHTS):
+        for name in () if folder.samefile(args.verifier) else ("config.json", WEIGHTS):
             shutil.copyfile(args.verifier / name, folder / name)
         written[folder] = ("verifier", f"verifier of the draft model's first words; {millions:.2f} M parameters")
     for folder, (kind, summary) in written.items():

@@ -106,9 +106,10 @@ def test_the_command_ships_model_and_verifier(
     out = tmp_path / "weights" / "draft"
     report = tmp_path / "report.json"
     report.write_text('{"trust": {"turn_ends": {"weight": 0.75, "bias": 1.5}, "stops": {"weight": 1.0, "bias": 0.0}}}')
-    command = ["draft_export", folder, out, "--verifier", tmp_path / "judge", "--ship", "--turn-ends", report]
-    monkeypatch.setattr(sys, "argv", list(map(str, command)))
-    draft_export.main()
+    for verifier in (tmp_path / "judge", out.parent / "verifier"):  # where it lies already, it stays
+        command = ["draft_export", folder, out, "--verifier", verifier, "--ship", "--turn-ends", report]
+        monkeypatch.setattr(sys, "argv", list(map(str, command)))
+        draft_export.main()
     assert "draft: in all" in capsys.readouterr().out
     assert {name: entry.kind for name, entry in read_manifest(out.parent).items()} == {
         "draft": "draft",
