@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from relay.commands.bench_paths import Path_, path_flags, path_of
+from relay.commands.bench_paths import path_flags, path_of
 from relay.commands.console import note
 from relay.commands.own_server import own_server
 from relay.commands.report import check_writable, is_stdout, require, write_report
+from relay.config import Path_
 from relay.errors import UsageError
 
 

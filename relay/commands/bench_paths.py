@@ -7,7 +7,6 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -16,12 +15,12 @@ from relay.client.realtime import connect
 from relay.commands.console import note, progress_console
 from relay.commands.own_server import own_server
 from relay.commands.report import check_writable, require
+from relay.config import Path_
 from relay.engine import fast
 from relay.errors import EngineUnavailable, UsageError, WeightsError
 from relay.wire import server_events as got
 from relay.wire.types import RelaySettings
 
-Path_ = Literal["relay", "cascade", "draft"]
 ALL: tuple[Path_, ...] = ("cascade", "draft", "relay")
 
 
