@@ -67,6 +67,15 @@ def test_server_detection_waits_as_long_as_it_is_told(silence_ms: int) -> None:
     run(main())
 
 
+async def endpointing_ms(stand: Stand, audio: dict[str, Any]) -> float:
+    """How long the silence was that ended a turn."""
+    async with stand.call(audio=audio, relay={}) as caller:
+        await caller.speak(room_noise(0.4), voiced(0.8), room_noise(1.4))
+        await caller.done()
+        ms: float = caller.transport.events("relay.metrics")[0]["metrics"]["stages_ms"]["endpointing"]
+    return ms
+
+
 @pytest.mark.parametrize(("probability", "silence_ms"), [(0.9, 240), (0.1, 700), (0.001, 800), (None, 600)])
 def test_semantic_detection_asks_the_language_model_whether_the_turn_ends(
     probability: float | None, silence_ms: int
@@ -75,11 +84,7 @@ def test_semantic_detection_asks_the_language_model_whether_the_turn_ends(
         stand = Stand(FakeEars(["what time is it"]), FakeBrain([["Noon."], ["Noon."]]))
         if probability is not None:
             stand.brain.ends["what time is it"] = probability
-        async with stand.call(audio=detection("semantic_vad"), relay={}) as caller:
-            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(1.4))
-            await caller.done()
-            metrics = caller.transport.events("relay.metrics")[0]["metrics"]
-            assert silence_ms <= metrics["stages_ms"]["endpointing"] <= silence_ms + 60
+        assert silence_ms <= await endpointing_ms(stand, detection("semantic_vad")) <= silence_ms + 60
 
     run(main())
 
@@ -122,11 +127,7 @@ def test_semantic_detection_weighs_the_draft_models_view_where_there_is_one(
         stand = Stand(ears, FakeBrain([["Noon."], ["Noon."]]), fast=fast)
         if probability is not None:
             stand.brain.ends["what time is it"] = probability
-        async with stand.call(audio=detection("semantic_vad"), relay={}) as caller:
-            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(1.4))
-            await caller.done()
-            metrics = caller.transport.events("relay.metrics")[0]["metrics"]
-            assert silence_ms <= metrics["stages_ms"]["endpointing"] <= silence_ms + 60
+        assert silence_ms <= await endpointing_ms(stand, detection("semantic_vad")) <= silence_ms + 60
 
     run(main())
 
@@ -155,11 +156,7 @@ def test_without_semantic_detection_the_draft_models_view_changes_nothing() -> N
     async def main() -> None:
         ears, fast = StreamingEars(["what time is it"]), Fast(ScriptedDrafter(signals=CERTAIN), ScriptedVerifier())
         stand = Stand(ears, FakeBrain([["Noon."], ["Noon."]]), fast=fast)
-        async with stand.call(audio=detection(silence_duration_ms=500), relay={}) as caller:
-            await caller.speak(room_noise(0.4), voiced(0.8), room_noise(1.4))
-            await caller.done()
-            metrics = caller.transport.events("relay.metrics")[0]["metrics"]
-            assert 500 <= metrics["stages_ms"]["endpointing"] <= 560
+        assert 500 <= await endpointing_ms(stand, detection(silence_duration_ms=500)) <= 560
 
     run(main())
 

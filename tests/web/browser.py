@@ -154,6 +154,12 @@ class Visit:
         raise AssertionError(f"{what} did not happen; the server sent {[event['type'] for event in self.received]}")
 
 
+def send(page: Page, text: str) -> None:
+    """Types a message and sends it."""
+    page.get_by_label("Message").fill(text)
+    page.keyboard.press("Enter")
+
+
 def microphone_flags(path: Path, *, loop: bool) -> tuple[str, ...]:
     """Chromium's flags for a microphone that plays a file and needs no permission."""
     suffix = "" if loop else "%noloop"

@@ -57,6 +57,13 @@ class Peer:
         self.send("response.created", response=response)
         return id_
 
+    def take_typed(self, number: int, text: str) -> None:
+        """Takes a typed question and announces response `number` to it."""
+        self.expect("response.create")
+        item = {"id": f"asked: {text}", "role": "user", "content": [{"type": "input_text", "text": text}]}
+        self.send("conversation.item.added", item=item)
+        self.begin(number)
+
     def speak(self, number: int, words: Sequence[str], *, first_word: int = 0) -> int:
         """Sends words with their audio, a quarter of a second each; gives the position after the last."""
         id_ = f"resp_{number}"

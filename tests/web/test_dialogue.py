@@ -16,7 +16,7 @@ import pytest
 import soundfile
 from playwright.sync_api import Page, expect
 
-from tests.web.browser import Visit
+from tests.web.browser import Visit, send
 from tests.web.scripted import WORD_SAMPLES, Peer, ScriptedServer
 
 MICROPHONE = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
@@ -28,11 +28,6 @@ Serve = Callable[..., ScriptedServer]
 Open = Callable[..., Visit]
 
 
-def send(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
-    page.keyboard.press("Enter")
-
-
 def notice(page: Page, key: str, text: str) -> None:
     expect(page.locator(f".notice[data-key={key}]")).to_contain_text(text, timeout=SLOW_MS)
 
@@ -41,19 +36,11 @@ def no_notice(page: Page, key: str) -> None:
     expect(page.locator(f".notice[data-key={key}]")).to_have_count(0, timeout=SLOW_MS)
 
 
-def asked(peer: Peer, number: int, text: str) -> None:
-    """Takes a typed question and begins to answer."""
-    peer.expect("response.create")
-    item = {"id": f"asked: {text}", "role": "user", "content": [{"type": "input_text", "text": text}]}
-    peer.send("conversation.item.added", item=item)
-    peer.begin(number)
-
-
 def test_a_ducked_reply_falls_silent_and_goes_on(scripted: Serve, visit: Open) -> None:
     words = ["One,", "two,", "three,", "four,", "five,", "six,", "seven,", "eight."]
 
     def script(peer: Peer) -> None:
-        asked(peer, 1, "Count.")
+        peer.take_typed(1, "Count.")
         peer.speak(1, words)
         peer.until_played(1, 2 * WORD_SAMPLES)
         peer.send("relay.duck", response_id="resp_1", ducked=True)
@@ -77,7 +64,7 @@ def test_a_ducked_reply_falls_silent_and_goes_on(scripted: Serve, visit: Open) -
 
 def test_a_lost_connection_in_mid_reply(scripted: Serve, visit: Open) -> None:
     def lost(peer: Peer) -> None:
-        asked(peer, 1, "Count.")
+        peer.take_typed(1, "Count.")
         peer.speak(1, ["One,", "two,", "three,", "four,", "five,", "six,", "seven,", "eight."])
         peer.until_played(1, WORD_SAMPLES)
         server.refuses.set()
@@ -89,7 +76,7 @@ def test_a_lost_connection_in_mid_reply(scripted: Serve, visit: Open) -> None:
         for _ in range(2):
             item = peer.expect("conversation.item.create")["item"]
             told.append((item["role"], item["content"][0]["text"]))
-        asked(peer, 1, "Go on.")
+        peer.take_typed(1, "Go on.")
         peer.speak(1, ["Nine."])
         peer.finish(1)
         peer.until_closed()
@@ -115,7 +102,7 @@ def test_a_lost_connection_in_mid_reply(scripted: Serve, visit: Open) -> None:
 
 def test_a_question_that_was_lost_is_asked_again(scripted: Serve, visit: Open) -> None:
     def lost(peer: Peer) -> None:
-        asked(peer, 1, "Are you there?")
+        peer.take_typed(1, "Are you there?")
         server.refuses.set()
         peer.connection.socket.shutdown(socket.SHUT_RDWR)
 
@@ -142,7 +129,7 @@ def test_sound_that_comes_too_slowly(scripted: Serve, visit: Open) -> None:
     words = ["This", "comes", "in", "pieces."]
 
     def script(peer: Peer) -> None:
-        asked(peer, 1, "Talk slowly.")
+        peer.take_typed(1, "Talk slowly.")
         for number, word in enumerate(words):
             end = peer.speak(1, [word], first_word=number)
             if number < len(words) - 1:
@@ -179,7 +166,7 @@ def test_escape_and_the_stop_button_stop_the_reply(scripted: Serve, visit: Open)
 
     def script(peer: Peer) -> None:
         for number in (1, 2):
-            asked(peer, number, "Talk.")
+            peer.take_typed(number, "Talk.")
             peer.speak(number, ["A", "very", "long", "story", "without", "an", "end."])
             peer.expect("output_audio_buffer.clear")
             cleared.append(f"resp_{number}")
@@ -203,7 +190,7 @@ def test_escape_and_the_stop_button_stop_the_reply(scripted: Serve, visit: Open)
 
 def test_the_conversation_can_be_saved(scripted: Serve, visit: Open, tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
-        asked(peer, 1, "Say something.")
+        peer.take_typed(1, "Say something.")
         peer.speak(1, ["Something", "for", "you."])
         peer.finish(1, path="cascade")
         peer.until_closed()
@@ -249,7 +236,7 @@ def test_a_reload_loses_nothing_and_a_new_beginning_everything(scripted: Serve, 
     told: list[str] = []
 
     def first(peer: Peer) -> None:
-        asked(peer, 1, "Remember me.")
+        peer.take_typed(1, "Remember me.")
         peer.speak(1, ["I", "will."])
         peer.finish(1)
         peer.until_closed()
@@ -257,7 +244,7 @@ def test_a_reload_loses_nothing_and_a_new_beginning_everything(scripted: Serve, 
     def second(peer: Peer) -> None:
         for _ in range(2):
             told.append(peer.expect("conversation.item.create")["item"]["content"][0]["text"])
-        asked(peer, 1, "Who am I?")
+        peer.take_typed(1, "Who am I?")
         peer.speak(1, ["You."])
         peer.finish(1)
         peer.until_closed()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.web.browser import ServerProcess, Visit, microphone_flags
+from tests.web.browser import ServerProcess, Visit, microphone_flags, send
 
 SLOW_MS = 60_000
 DENIED = ("--deny-permission-prompts", "--use-fake-device-for-media-stream")
@@ -25,11 +25,6 @@ def state(page: Page, *names: str) -> None:
 def notice(page: Page, text: str) -> None:
     """Waits for a message."""
     expect(page.locator(".notice").filter(has_text=text)).to_be_visible(timeout=SLOW_MS)
-
-
-def say_by_keyboard(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
-    page.keyboard.press("Enter")
 
 
 def assert_heard(visit: Visit) -> None:
@@ -119,10 +114,10 @@ def test_typed_text_is_answered_aloud_and_interrupts(
     talkative_server: ServerProcess, visit: Callable[..., Visit]
 ) -> None:
     typed = visit(talkative_server.url, *DENIED)
-    say_by_keyboard(typed.page, "Please count.")
+    send(typed.page, "Please count.")
     expect(typed.page.locator(".user .stable").first).to_have_text("Please count.")
     state(typed.page, "speaking")
-    say_by_keyboard(typed.page, "Stop, and begin again.")
+    send(typed.page, "Stop, and begin again.")
     typed.until(lambda: bool(typed.playback("flushed")), "the flush")
     expect(typed.page.locator(".reply")).to_have_count(2, timeout=SLOW_MS)
     expect(typed.page.locator(".reply").first.locator(".unheard").first).to_be_visible()
@@ -137,7 +132,7 @@ def test_a_denied_microphone_leaves_the_keyboard(server: ServerProcess, visit: C
     page.get_by_role("button", name="Start talking").click()
     notice(page, "The microphone is blocked")
     expect(page.locator("#status")).to_have_text("Ready")
-    say_by_keyboard(page, "Hello.")
+    send(page, "Hello.")
     assert_heard(denied)
 
 
@@ -160,7 +155,7 @@ def test_no_server(serve: Callable[..., ServerProcess], visit: Callable[..., Vis
 def test_the_server_comes_back(serve: Callable[..., ServerProcess], visit: Callable[..., Visit]) -> None:
     first = serve()
     visited = visit(first.url, *DENIED)
-    say_by_keyboard(visited.page, "Hello.")
+    send(visited.page, "Hello.")
     visited.until(lambda: bool(visited.playback("finished")), "the first reply's end")
     first.stop()
     state(visited.page, "reconnecting")
@@ -169,7 +164,7 @@ def test_the_server_comes_back(serve: Callable[..., ServerProcess], visit: Calla
     told = [event["item"]["role"] for event in visited.sent if event["type"] == "conversation.item.create"]
     assert told == ["user", "user", "assistant"]  # typed once, and told again with its answer to the new session
     expect(visited.page.locator(".user")).to_have_count(1)
-    say_by_keyboard(visited.page, "Hello again.")
+    send(visited.page, "Hello again.")
     visited.until(lambda: len(visited.playback("finished")) == 2, "the second reply's end")
     assert visited.events("error") == []
 
@@ -189,7 +184,7 @@ def test_suspended_sound(server: ServerProcess, visit: Callable[..., Visit]) -> 
     notice(visited.page, "The browser holds sound back")
     visited.page.locator("h1").click()
     expect(visited.page.locator(".notice").filter(has_text="holds sound back")).to_have_count(0)
-    say_by_keyboard(visited.page, "Hello.")
+    send(visited.page, "Hello.")
     assert_heard(visited)
 
 
@@ -199,7 +194,7 @@ def test_an_insecure_origin_gets_text(serve: Callable[..., ServerProcess], visit
     visited = visit(url, "--host-resolver-rules=MAP relay.test 127.0.0.1")
     visited.page.get_by_role("button", name="Start talking").click()
     notice(visited.page, "neither")
-    say_by_keyboard(visited.page, "Hello.")
+    send(visited.page, "Hello.")
     expect(visited.page.locator(".reply[data-state=done] .said")).not_to_be_empty(timeout=SLOW_MS)
     assert visited.audio_bytes_received == 0
 

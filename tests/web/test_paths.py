@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from tests.fast_models import save_fast_models
-from tests.web.browser import ServerProcess, Visit, microphone_flags
+from tests.web.browser import ServerProcess, Visit, microphone_flags, send
 from tests.web.scripted import Peer, ScriptedServer
 
 SLOW_MS = 60_000
@@ -23,19 +23,6 @@ pytestmark = pytest.mark.timeout(240)
 
 Serve = Callable[..., ScriptedServer]
 Open = Callable[..., Visit]
-
-
-def send(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
-    page.keyboard.press("Enter")
-
-
-def asked(peer: Peer, number: int, text: str) -> None:
-    """Takes a typed question and begins to answer."""
-    peer.expect("response.create")
-    item = {"id": f"asked: {text}", "role": "user", "content": [{"type": "input_text", "text": text}]}
-    peer.send("conversation.item.added", item=item)
-    peer.begin(number)
 
 
 def draft(peer: Peer, number: int, prefix: str | None, probability: float | None, reason: str | None) -> None:
@@ -52,20 +39,20 @@ def offers(peer: Peer, *paths: str) -> None:
 
 def test_both_paths_are_seen(scripted: Serve, visit: Open) -> None:
     def script(peer: Peer) -> None:
-        asked(peer, 1, "What is the time?")
+        peer.take_typed(1, "What is the time?")
         draft(peer, 1, "It is", 0.93, None)
         peer.expect("output_audio_buffer.clear")  # the test has looked at the draft without an answer
         peer.speak(1, ["It", "is", "noon."])
         peer.finish(1, path="relay")
-        asked(peer, 2, "And the weather?")
+        peer.take_typed(2, "And the weather?")
         draft(peer, 2, "It rains", 0.21, "doubtful")
         peer.speak(2, ["No", "idea."])
         peer.finish(2, path="cascade")
-        asked(peer, 3, "Thank you.")
+        peer.take_typed(3, "Thank you.")
         draft(peer, 3, None, None, "unasked")
         peer.speak(3, ["Welcome."])
         peer.finish(3, path="cascade")
-        asked(peer, 4, "Be quick.")
+        peer.take_typed(4, "Be quick.")
         draft(peer, 4, "Right away", None, None)
         peer.speak(4, ["Right", "away"])
         peer.finish(4, path="draft")
@@ -115,7 +102,7 @@ def test_both_paths_are_seen(scripted: Serve, visit: Open) -> None:
 @pytest.mark.parametrize(("reason", "shown"), [("late", "too late"), ("empty", "had no words"), ("failed", "failed")])
 def test_a_draft_that_came_to_nothing_says_why(scripted: Serve, visit: Open, reason: str, shown: str) -> None:
     def script(peer: Peer) -> None:
-        asked(peer, 1, "What is the time?")
+        peer.take_typed(1, "What is the time?")
         draft(peer, 1, None, None, reason)
         peer.speak(1, ["Noon."])
         peer.finish(1, path="cascade")
@@ -131,7 +118,7 @@ def test_a_draft_that_came_to_nothing_says_why(scripted: Serve, visit: Open, rea
 
 def test_what_came_by_which_path_outlives_a_reload(scripted: Serve, visit: Open) -> None:
     def script(peer: Peer) -> None:
-        asked(peer, 1, "What is the time?")
+        peer.take_typed(1, "What is the time?")
         draft(peer, 1, "It is", 0.93, None)
         peer.speak(1, ["It", "is", "noon."])
         peer.finish(1, path="relay")
