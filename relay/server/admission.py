@@ -80,6 +80,11 @@ class Seats:
         self._admission = admission
         self._on_change = on_change
 
+    @property
+    def held(self) -> int:
+        """How many of them this process holds: all."""
+        return self.taken
+
     def refusal(self) -> str | None:
         """Why nobody else is let in although seats are free; None when somebody is."""
         return None if self._admission is None else self._admission.refusal(time.monotonic())
@@ -145,6 +150,11 @@ class SharedSeats:
     def taken(self) -> int:
         """Sessions over all gateways, as last told."""
         return self._link.taken
+
+    @property
+    def held(self) -> int:
+        """How many of them this process holds."""
+        return self._own.taken
 
     def refusal(self) -> str | None:
         """As `Seats.refusal`: for want of time in this gateway, or in an engine as last told."""

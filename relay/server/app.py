@@ -7,7 +7,6 @@ import contextlib
 import json
 import logging
 import signal
-import socket
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -29,6 +28,7 @@ from relay.errors import ConfigError, RelayError, shown
 from relay.metrics import Metrics
 from relay.recorder import SessionRecorder
 from relay.server.admission import Seats, SharedSeats, check_key, check_origin, deciding
+from relay.server.listener import SharedListener
 from relay.server.models import keep_for_good, load, reach
 from relay.server.static import SECURITY_HEADERS, StaticFile, load_page
 from relay.services import Services
@@ -50,8 +50,11 @@ class RelayServer:
     Args:
         config: Its settings.
         links: The processes that have the models; None: they are loaded here.
-        listener: The socket to listen on; None: one is opened at the settings' address.
+        listener: The socket to listen on, with others; None: one is opened at the settings' address.
         metrics: Counters; None: ones of its own.
+
+    Attributes:
+        url: Where it is reached.
 
     Raises:
         ConfigError: The port is taken, or the certificate does not load.
@@ -63,7 +66,7 @@ class RelayServer:
         config: ServerConfig,
         *,
         links: Links | None = None,
-        listener: socket.socket | None = None,
+        listener: SharedListener | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.config = config
@@ -104,6 +107,7 @@ class RelayServer:
                     self._on_connection,
                     *address,
                     sock=self._listener,
+                    backlog=1 if self._listener else 100,  # so many are accepted at once: see `SharedListener`
                     process_request=self._on_request,
                     subprotocols=[Subprotocol(name) for name in _SUBPROTOCOLS],
                     select_subprotocol=_select_subprotocol,
@@ -129,6 +133,11 @@ class RelayServer:
     async def __aexit__(self, *exc: object) -> None:
         """Says goodbye to every client (close code 1001) and frees the models."""
         await self._stack.aclose()
+
+    @property
+    def sessions(self) -> int:
+        """How many are held in this process."""
+        return self._seats.held
 
     # ----------------------------------------------------------------------------------------------------------- HTTP
 

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from relay.engine.remote import Links
 from relay.errors import RelayError, shown
 from relay.metrics import Metrics
 from relay.server.app import RelayServer
+from relay.server.listener import SharedListener
 from relay.server.models import keep_for_good
 
 
@@ -55,9 +55,10 @@ async def run(job: GatewayJob) -> None:
         server = await stack.enter_async_context(remote.connect(job.server_path))
         engines = [await stack.enter_async_context(remote.connect(path)) for path in job.engine_paths]
         links = Links(server, engines)
-        listener = socket.socket(fileno=job.listener_fd)
         metrics = Metrics(shared_dir=job.metrics_dir)
-        await stack.enter_async_context(RelayServer(job.config, links=links, listener=listener, metrics=metrics))
+        listener = SharedListener(job.listener_fd, lambda: gateway.sessions > server.taken / job.config.gateways + 1)
+        gateway = RelayServer(job.config, links=links, listener=listener, metrics=metrics)
+        await stack.enter_async_context(gateway)
         keep_for_good()
         server.ready()
         stopping, losing = asyncio.create_task(stop.wait()), asyncio.create_task(links.lost())
