@@ -148,12 +148,12 @@ class BeamDecoder:
         self._gap = gap
         self._patience_frames = patience_frames
         self._futures: dict[tuple[tuple[int, ...], int, int], Future] = {}
+        memory, output = transducer.start()
+        self._beginning = self._future(memory, output, lm.start() if lm else 0)
 
     def open(self) -> BeamState:
         """State of a stream that has not begun."""
-        memory, output = self._transducer.start()
-        future = self._future(memory, output, self._lm.start() if self._lm else 0)
-        return BeamState((Hypothesis(0.0, (), (), future),))
+        return BeamState((Hypothesis(0.0, (), (), self._beginning),))
 
     def step(self, state: BeamState, frames: Floats) -> BeamOutput:
         """Some frames more.

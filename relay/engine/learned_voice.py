@@ -32,6 +32,8 @@ from relay_models.frontend import Frontend, TextStream, load_lexicon
 from relay_models.phonemes import to_ids
 from relay_models.voice_plan import Floats, Frames, VoicePlan, Window
 
+VOICE_SLOTS = 2048
+"""Replies under way: of as many sessions as ears have slots for, each with one that is prepared beside it."""
 _SILENT: Int16Array = np.empty(0, dtype=np.int16)
 S = TypeVar("S")
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from relay.engine.learned_voice import LearnedVoice
+from relay.engine.learned_voice import VOICE_SLOTS, LearnedVoice
 from relay.engine.onnx_graph import open_graph
 from relay_models.voice_plan import ENCODE, SPEAK, Floats, Frames, Window, fresh_memory, padded
 
@@ -36,7 +36,12 @@ class OnnxVoiceRunner(LearnedVoice[Memory]):
     """
 
     def __init__(
-        self, folder: Path | None = None, *, frontend: Path | None = None, max_slots: int = 256, threads: int = 1
+        self,
+        folder: Path | None = None,
+        *,
+        frontend: Path | None = None,
+        max_slots: int = VOICE_SLOTS,
+        threads: int = 1,
     ) -> None:
         super().__init__(folder, frontend, max_slots=max_slots, max_batch=BATCH_ROWS)
         self._threads = threads

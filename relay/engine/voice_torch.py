@@ -15,7 +15,7 @@ import numpy as np
 
 from relay.config import Device
 from relay.engine import device as devices
-from relay.engine.learned_voice import LearnedVoice
+from relay.engine.learned_voice import VOICE_SLOTS, LearnedVoice
 from relay.engine.torch_steps import own_stream, static_steps
 from relay.errors import EngineUnavailable
 from relay_models.voice_plan import Floats, Frames, Window, padded
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from relay_models.slot_pipeline import Array, Pipeline, Step
     from relay_models.voice_slots import VoiceSlots
 
-GPU_SLOTS, CPU_SLOTS = 256, 16
-"""Replies under way."""
+CPU_SLOTS = 16
+"""Replies under way where a row of state takes memory whether it is used or not, and steps take long."""
 _MAX_BATCH = 64  # not all of them: a first word would wait for the words of everybody else
 _GPU_ROWS, _CPU_ROWS = 64, 1
 """Replies stepped in one call."""
@@ -49,7 +49,7 @@ class TorchVoiceRunner(LearnedVoice[int]):
         folder: Voice, exported or as training left it (its first speaker); None takes the shipped one.
         frontend: Folder of the text front end; None takes the shipped one.
         device: Where it runs.
-        max_slots: How many replies can be under way; None takes 256 on a GPU and 16 elsewhere.
+        max_slots: How many replies can be under way; one takes 85 kB. None takes 2,048 on a GPU and 16 elsewhere.
         rows: How many replies one call of the model steps; None takes 64 on a GPU and 1 elsewhere.
     """
 
@@ -64,7 +64,7 @@ class TorchVoiceRunner(LearnedVoice[int]):
     ) -> None:
         self._device = devices.resolve(device)
         on_gpu = self._device == "cuda"
-        slots = max_slots or (GPU_SLOTS if on_gpu else CPU_SLOTS)
+        slots = max_slots or (VOICE_SLOTS if on_gpu else CPU_SLOTS)
         super().__init__(folder, frontend, max_slots=slots, max_batch=min(slots, _MAX_BATCH))
         self._rows = rows or (_GPU_ROWS if on_gpu else _CPU_ROWS)
         self._windows = _GPU_WINDOWS if on_gpu else _CPU_WINDOWS

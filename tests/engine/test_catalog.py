@@ -11,10 +11,11 @@ from relay.engine.catalog import EarsOptions
 from relay.engine.ears_onnx import OnnxEarsRunner
 from relay.engine.ears_torch import TorchEarsRunner
 from relay.engine.espeak_voice import EspeakRunner
+from relay.engine.learned_voice import VOICE_SLOTS
 from relay.engine.pocketsphinx_ears import PocketsphinxRunner
 from relay.engine.store import ModelStore
 from relay.engine.voice_onnx import OnnxVoiceRunner
-from relay.engine.voice_torch import GPU_SLOTS, TorchVoiceRunner
+from relay.engine.voice_torch import TorchVoiceRunner
 from relay.errors import EngineUnavailable, UsageError, WeightsError
 from relay_models import loading
 from relay_models.voice_plan import ENCODE
@@ -71,8 +72,13 @@ def test_a_folder_with_a_voice_goes_to_the_runner_that_can_run_it(
     for name in ("relay", str(exported), str(trained)):
         made = catalog.voice(name, device="cuda")
         assert isinstance(made, TorchVoiceRunner)
-        assert made.max_slots == GPU_SLOTS
+        assert made.max_slots == VOICE_SLOTS
     assert isinstance(catalog.voice("baseline", device="cuda"), EspeakRunner)
+
+
+def test_every_session_that_can_be_heard_can_speak_and_prepare_a_reply_meanwhile() -> None:
+    ears, voice = catalog.ears("relay", ON_CPU), catalog.voice("relay", device="cpu")
+    assert voice.max_slots >= 2 * ears.max_slots
 
 
 def test_an_unknown_name() -> None:
