@@ -38,7 +38,7 @@ def runnable(asked: Sequence[Path_], models_dir: Path | None) -> tuple[tuple[Pat
                 fast.check(path, models_dir, "auto")
         except (WeightsError, EngineUnavailable) as error:
             if asked:
-                raise UsageError(str(error)) from error
+                raise UsageError(str(fast.insisted(error))) from error
             left_out[path] = str(error)
         else:
             found.append(path)

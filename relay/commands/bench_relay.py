@@ -56,8 +56,7 @@ async def bench_relay(options: RelayQualityOptions) -> int:
     try:
         folders = fast.folders("relay", options.models_dir)
     except WeightsError as error:
-        message = str(error).replace("--path relay", "--part relay").removesuffix("; use --path cascade")
-        raise UsageError(message) from error
+        raise UsageError(str(error)) from error
     if importlib.util.find_spec("torch") is None:
         raise EngineUnavailable("--part relay needs torch: pip install 'relay-dialogue[gpu]'")
     from relay_benchmarks import relay_quality

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from relay.config import Device
 from relay.engine import device as devices
@@ -23,7 +22,8 @@ from relay_models.draft_config import DRAFT, LISTEN, RIGHT
 from relay_models.ears_folder import graph_name
 
 FastPathName = Literal["relay", "draft"]
-_INSTEAD = "use --path cascade"
+Lacking: TypeAlias = WeightsError | EngineUnavailable
+"""Why a path cannot run here. What to do instead depends on who asked for it: `insisted`, `why_cascade`."""
 _NEEDS = {"relay": ("draft", "verifier", "ears"), "draft": ("draft", "ears")}
 
 
@@ -51,8 +51,8 @@ def folders(path: FastPathName, models_dir: Path | None) -> dict[str, Path]:
         place = "in $RELAY_HOME/models" if models_dir is None else f"in {models_dir}"
         models = f"{' and '.join(missing)} model{'s' if len(missing) > 1 else ''}"
         raise WeightsError(
-            f"--path {path} needs the weights of the {models}, which this version does not ship and which are not "
-            f"{place}; {_INSTEAD}"
+            f"the path {path} needs the weights of the {models}, which this version does not ship and which are not "
+            f"{place}"
         )
     return found
 
@@ -69,10 +69,14 @@ def check(path: FastPathName, models_dir: Path | None, device: Device) -> dict[s
     return found
 
 
-def why_cascade(error: WeightsError | EngineUnavailable) -> str:
+def insisted(error: Lacking) -> Lacking:
+    """What people are told who asked for a path whose models cannot be loaded, as `error` says."""
+    return type(error)(f"{error}; or use --path cascade")
+
+
+def why_cascade(error: Lacking) -> str:
     """What people are told where nobody asked for a path, and the relay's models cannot be loaded, as `error` says."""
-    reason = re.sub(f"; (or )?{_INSTEAD}$", "", str(error)).replace("--path relay", "the relay")
-    return f"replies are made by the language model alone (--path cascade): {reason}"
+    return f"replies are made by the language model alone (--path cascade): {error}"
 
 
 def _runs_as_graphs(ears: Path, draft: Path, device: Literal["cpu", "cuda"]) -> bool:
@@ -84,7 +88,7 @@ def _runs_as_graphs(ears: Path, draft: Path, device: Literal["cpu", "cuda"]) -> 
         missing = ", ".join(f"{graph.parent.name}/{graph.name}" for graph in graphs if not graph.exists())
         raise EngineUnavailable(
             f"the draft model has no graphs to run without torch ({missing}): export them with "
-            f"`relay_models.draft_export`, or pip install 'relay-dialogue[gpu]'; or {_INSTEAD}"
+            f"`relay_models.draft_export`, or pip install 'relay-dialogue[gpu]'"
         )
     return False
 

@@ -19,7 +19,7 @@ from relay.engine.catalog import EarsOptions
 from relay.engine.denoise import DenoiseRunner
 from relay.engine.ears import EarsInput
 from relay.engine.engine import Engine, Steps
-from relay.engine.fast import NoVerifier, open_fast, why_cascade
+from relay.engine.fast import NoVerifier, insisted, open_fast, why_cascade
 from relay.engine.load import Load
 from relay.engine.remote import Links
 from relay.engine.verifier import EngineVerifier
@@ -140,7 +140,7 @@ async def _fast(config: ServerConfig, stack: contextlib.AsyncExitStack) -> Fast 
         return Fast(*await stack.enter_async_context(opened), path)
     except (EngineUnavailable, WeightsError) as error:
         if config.path is not None:
-            raise
+            raise insisted(error) from error
         log.warning("%s", why_cascade(error))
         return None
 

@@ -141,5 +141,5 @@ def test_without_weights_it_is_said_which(
     flags = ["bench", "quality", "--part", "relay", "--manifest", str(manifest)]
     assert run(flags, {"RELAY_HOME": str(tmp_path)}) == 2
     error = capsys.readouterr().err
-    assert "--part relay needs the weights of the draft" in error
+    assert "the path relay needs the weights of the draft" in error
     assert error.count("\n") == 1

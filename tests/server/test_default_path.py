@@ -55,12 +55,14 @@ def test_the_cascade_where_a_model_is_missing_and_it_says_so(
     assert asyncio.run(offered(serving, path=None)) == ["cascade"]
     (warning,) = warnings(caplog)
     assert warning == (
-        "replies are made by the language model alone (--path cascade): the relay needs the weights of the "
+        "replies are made by the language model alone (--path cascade): the path relay needs the weights of the "
         f"{missing} model, which this version does not ship and which are not in $RELAY_HOME/models"
     )
-    with pytest.raises(WeightsError, match=f"--path relay needs the weights of the {missing} model.*use --path casc"):
+    with pytest.raises(
+        WeightsError, match=f"the path relay needs the weights of the {missing} model.*; or use --path casc"
+    ):
         asyncio.run(offered(serving, path="relay"))
-    with pytest.raises(UsageError, match=f"the {missing} model"):
+    with pytest.raises(UsageError, match=f"the {missing} model.*; or use --path cascade"):
         path_flags("relay", None)
 
 
