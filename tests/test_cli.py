@@ -100,7 +100,7 @@ def test_a_path_without_weights_is_wrong_use_where_it_is_asked_for(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert err.startswith(f"relay: error: --path {argv[-1]} needs the weights of the draft and ")
+    assert err.startswith(f"relay: error: the path {argv[-1]} needs the weights of the draft and ")
 
 
 def test_how_replies_are_made_is_the_servers_choice_unless_it_is_named() -> None:
