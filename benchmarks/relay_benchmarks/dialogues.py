@@ -100,6 +100,7 @@ def summary(turns: Sequence[TurnResult]) -> dict[str, Any]:
         "turns": len(turns),
         "missed_turns": sum(turn.onset_ms is None for turn in turns),
         "failed_replies": sum(turn.status == "failed" for turn in turns),
+        "why_failed": sorted({turn.failure for turn in turns if turn.failure}),
         "onset_ms": percentiles(onsets_ms(turns)),
         "stages_at_ms": {f"p{percent}": stages_at(turns, percent) for percent in (50, 95)},
         "endpointing_ms": round(math.fsum(endpointing) / len(endpointing), 1) if endpointing else None,

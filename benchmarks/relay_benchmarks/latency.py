@@ -138,7 +138,9 @@ def _result(caller: Caller, said: Said, *, interrupted: Reply | None = None) -> 
         ended_s=round(caller.card.started_s + said.end / VOICE_RATE_HZ, 4),
     )
     if answer is None:
-        return result
+        replies = (reply for key, reply in caller.dialogue.replies.items() if key not in said.replies_before)
+        failed = next((reply for reply in replies if reply.status == "failed"), None)
+        return result if failed is None else replace(result, status="failed", failure=failed.failure)
     first_played = caller.audible[answer.response_id]
     onset = onset_of(answer, caller.card, speech_end=said.end, first_played=first_played)
     spans = caller.playout.spans(answer.response_id)
@@ -147,6 +149,7 @@ def _result(caller: Caller, said: Said, *, interrupted: Reply | None = None) -> 
         result,
         reply=answer.text,
         status=answer.status,
+        failure=answer.failure,
         onset_ms=round(onset.onset_ms, 2),
         stages_ms={name: round(ms, 2) for name, ms in onset.stages_ms.items()},
         unaccounted_ms=round(onset.unaccounted_ms, 2),

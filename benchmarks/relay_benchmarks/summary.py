@@ -25,7 +25,8 @@ class TurnResult:
         text: What was said.
         transcript: What the server understood, over all parts of the turn.
         reply: What it answered.
-        status: How the answer ended; None when the turn was missed.
+        status: How the answer ended; None when the turn was missed, or `failed` where that is why.
+        failure: Why it failed, as the server said.
         onset_ms: Last speech sample to first audible sample of the answer; None when there was none within 10 s.
         stages_ms: Its parts.
         unaccounted_ms: What the parts leave over.
@@ -45,6 +46,7 @@ class TurnResult:
     transcript: str = ""
     reply: str = ""
     status: str | None = None
+    failure: str | None = None
     onset_ms: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     unaccounted_ms: float = 0.0

@@ -168,6 +168,10 @@ def _print(report: Mapping[str, Any]) -> None:
     console.print(f"the P95 of {worst['callers']} callers is made of, ms: {parts or 'nothing that was answered'}")
     capacity = report["capacity"]
     console.print(f"{capacity['callers_within']} callers within the limit: {capacity['basis']} ({capacity['ended']})")
+    failed = sum(one["failed_replies"] for one in report["levels"])
+    if failed:
+        reason = next((why for one in report["levels"] for why in one["why_failed"]), "nothing was said of it")
+        console.print(f"{failed} replies failed; why, for example: {reason}")
     failures = [failure for one in report["levels"] for failure in one["failures"]]
     if failures:
         console.print(f"{len(failures)} callers were lost; the first: {failures[0]}")

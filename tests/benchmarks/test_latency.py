@@ -14,7 +14,7 @@ from relay_benchmarks.corpus import interruptions, utterances
 from relay_benchmarks.latency import PlannedTurn, measure, report
 from relay_benchmarks.summary import TurnResult
 from tests.drafters import ScriptedDrafter, ScriptedVerifier
-from tests.server.conftest import EndlessBrain
+from tests.server.conftest import BeepVoice, EndlessBrain
 
 ANSWER = [f"word{n} " for n in range(60)]  # six seconds: long enough to be interrupted
 
@@ -64,6 +64,31 @@ def test_a_server_that_never_answers_misses_the_turn(serving: Any, monkeypatch: 
     assert missed.onset_ms is None
     (summary,) = report([("cascade", 0, [missed])], turns=1, seed=0, url=None, left_out={})["results"]
     assert summary["missed_turns"] == 1
+
+
+class FullVoice(BeepVoice):
+    """A voice that speaks to nobody."""
+
+    max_slots = 0
+
+
+def test_a_turn_is_missed_for_a_reply_that_failed_and_it_is_known_why(
+    serving: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay_benchmarks.latency.MISS_AFTER_MS", 3000.0)
+    first = next(utterance for utterance in utterances(6, seed=1) if utterance.pause is None)
+
+    async def main() -> list[TurnResult]:
+        async with asyncio.timeout(100), serving(brain=EndlessBrain("yes"), voice=FullVoice) as stand:
+            urls = {"cascade": stand.server.url}
+            return (await measure(urls, [PlannedTurn(first, 700, 100)], api_key=None, seed=0, on_turn=lambda *_: None))[
+                "cascade"
+            ]
+
+    (missed,) = asyncio.run(main())
+    assert (missed.onset_ms, missed.status) == (None, "failed")
+    assert missed.failure is not None
+    assert "all 0 slots of the voice engine are taken" in missed.failure
 
 
 def test_paths_are_measured_by_turns_and_a_slow_brain_costs_the_cascade_what_the_relay_hides(
