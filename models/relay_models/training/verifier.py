@@ -43,16 +43,16 @@ class Recipe:
         seed: Of weights and batches.
     """
 
-    steps: int = 800
+    steps: int = 8000
     rows: int = 256
-    learning_rate: float = 3e-4
+    learning_rate: float = 1e-3
     weight_decay: float = 0.1
     bad_share: float = 0.2
     softness: float = 1.0
     counting: float = 0.2
     dropout: float = 0.3
-    hidden_dropout: float = 0.5
-    judged_every: int = 50
+    hidden_dropout: float = 0.3
+    judged_every: int = 500
     seed: int = 0
 
 
@@ -142,7 +142,11 @@ def calibrated(model: Verifier, examples: Sequence[Example], tolerance: float) -
 
 
 def report(model: Verifier, examples: Sequence[Example], tolerance: float) -> dict[str, float]:
-    """How well it judges these examples; nan where there is only one kind of them."""
+    """How well it judges these examples; nan where there is only one kind of them.
+
+    `bad_caught` is by the probability alone, of whole drafts. Of the bad ones, `bad_heard` are those whose bad words
+    are spoken: others are cut before them by the second head. Of the good ones, `good_silent` are not spoken at all.
+    """
     good = good_ones(examples, tolerance)
     config = model.config
     probabilities = 1 / (1 + np.exp(-(config.scale * logits_of(model, examples) + config.shift)))
@@ -150,12 +154,15 @@ def report(model: Verifier, examples: Sequence[Example], tolerance: float) -> di
         words = model(join(examples))[1].argmax(-1).numpy()
     wanted = np.array([example.good_words(tolerance) for example in examples])
     both = bool(good.any() and not good.all())
+    spoken = np.where(probabilities >= config.threshold, words, 0)
     return {
         "examples": len(examples),
         "good": float(good.mean()),
         "threshold": config.threshold,
         "good_kept": float((probabilities[good] >= config.threshold).mean()) if good.any() else float("nan"),
         "bad_caught": caught(probabilities, good, config.threshold),
+        "bad_heard": float((spoken[~good] > wanted[~good]).mean()) if both else float("nan"),
+        "good_silent": float((spoken[good] == 0).mean()) if both else float("nan"),
         "auc": roc(probabilities, good).area if both else float("nan"),
         "calibration_error": calibration_error(probabilities, good),
         "words_right": float((words == wanted).mean()),

@@ -190,6 +190,9 @@ def test_it_learns_and_is_calibrated(tmp_path: Path) -> None:
     assert scores["auc"] > 0.9
     assert scores["calibration_error"] < 0.1
     assert scores["words_right"] > 0.6
+    # What is let through may still be cut before its bad words; what is rejected is silent.
+    assert scores["bad_heard"] <= 1 - scores["bad_caught"]
+    assert scores["good_silent"] >= 1 - scores["good_kept"]
     for few in ([e for e in rated(50, 0) if e.is_good(0.5)], []):
         with pytest.raises(ValueError, match="only one kind"):
             fit(few, rated(50, 1), config, 0.5, recipe)
