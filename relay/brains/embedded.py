@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -180,8 +181,7 @@ class EmbeddedDialogue:
         Raises:
             BrainUnavailable: The engine failed or was closed.
         """
-        turns = _turns(messages)
-        if not turns or turns[-1][0] != "user":
+        if next((role for role, _ in _newest_turns(messages)), None) != "user":
             return None
         context = self._vocabulary.context_of(messages, "", MAX_TOKENS)
         opened = context[:-2]  # without the end of the user's turn, and the role of the next
@@ -244,21 +244,18 @@ class _Vocabulary:
         """
         room = self.context_tokens - reply_tokens
         ending = [self.tokenizer.assistant, *self.tokenizer.encode(prefix.strip())][:room]
-        turns = _turns(messages)
         kept: list[list[int]] = []
         used = len(ending)
-        for role, text in reversed(turns):
+        for role, text in _newest_turns(messages):
             turn = self.tokenizer.turn(role, text)
             if used + len(turn) > room:
+                if not kept and used < room - 1:  # the last turn alone is too long: its end matters most
+                    kept = [[turn[0], *turn[used + 1 - room :]]]
                 break
             kept.insert(0, turn)
             used += len(turn)
-        dropped = len(turns) - len(kept)
-        if kept:
-            del kept[: min(-dropped % _DROPPED_TURNS, len(kept) - 1)]
-        elif turns and used < room - 1:  # the last turn alone is too long: its end matters most
-            opener, *rest = self.tokenizer.turn(*turns[-1])
-            kept = [[opener, *rest[used + 1 - room :]]]
+        dropped = _count_turns(messages) - len(kept)
+        del kept[: min(-dropped % _DROPPED_TURNS, max(len(kept) - 1, 0))]
         return [token for turn in kept for token in turn] + ending
 
     def no_repeat(self, reply: Sequence[int]) -> list[int]:
@@ -270,18 +267,30 @@ class _Vocabulary:
         return [reply[i + _NO_REPEAT - 1] for i in starts if tuple(reply[i : i + _NO_REPEAT - 1]) == tail]
 
 
-def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    """User and assistant turns in order, neighbours of one role joined, empty ones left out."""
-    turns: list[tuple[str, str]] = []
-    for message in messages:
-        text = " ".join(message.text.split())
-        if message.role not in ("user", "assistant") or not text:
-            continue
-        if turns and turns[-1][0] == message.role:
-            turns[-1] = (message.role, f"{turns[-1][1]} {text}")
-        else:
-            turns.append((message.role, text))
-    return turns
+def _newest_turns(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    """User and assistant turns, the newest first, neighbours of one role joined, empty ones left out.
+
+    From behind, so that a reply late in a long call reads no more than one early in it.
+    """
+    speaker, texts = "", list[str]()
+    for message in reversed(messages):
+        if _is_turn(message):
+            if message.role != speaker and texts:
+                yield speaker, " ".join(reversed(texts))
+                texts = []
+            speaker = message.role
+            texts.append(" ".join(message.text.split()))
+    if texts:
+        yield speaker, " ".join(reversed(texts))
+
+
+def _count_turns(messages: Sequence[Message]) -> int:
+    """How many `_newest_turns` there are."""
+    return sum(1 for _ in itertools.groupby(message.role for message in messages if _is_turn(message)))
+
+
+def _is_turn(message: Message) -> bool:
+    return message.role in ("user", "assistant") and bool(message.text) and not message.text.isspace()
 
 
 def _load_vocabulary(folder: Path | None) -> _Vocabulary:

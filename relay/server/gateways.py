@@ -2,9 +2,9 @@
 
 The models run in processes of their own (`engines`); N gateways (`gateway`) hold the sockets and the sessions, on one
 port. The listening socket is opened here and inherited by them, and they share the callers (`listener`). They step the
-models, and take their seats here, through Unix sockets in a folder that only this user can enter. A gateway that dies takes its
-sessions with it and nothing else: its slots are freed, and another takes its place. When a process with models dies, or
-this one, all end.
+models, and take their seats here, through Unix sockets in a folder that only this user can enter. A gateway that dies
+takes its sessions with it and nothing else: its slots are freed, and another takes its place. When a process with
+models dies, or this one, all end.
 """
 
 from __future__ import annotations

@@ -27,24 +27,20 @@ MAX_TOKENS = 28_224
 _TOKENS_PER_MESSAGE = 4  # of a chat template's marks around it
 
 
-def messages_of(items: Sequence[Item]) -> list[Message]:
-    """The finished items that a language model can be given.
+def message_of(item: Item) -> Message | None:
+    """A finished item as a language model is given it.
 
-    A call that was cut off while it was made is left out, and so are messages without words.
+    None while it is in progress, for a call that was cut off while it was made, and for a message without words.
     """
-    messages: list[Message] = []
-    for item in items:
-        if item.status == "in_progress":
-            continue
-        if isinstance(item, FunctionCallOutputItem):
-            messages.append(Message("tool", item.output, call_id=item.call_id))
-        elif isinstance(item, FunctionCallItem):
-            if item.status == "completed":
-                call = ToolCall(str(item.call_id), item.name, item.arguments)
-                messages.append(Message("assistant", "", calls=(call,)))
-        elif text := " ".join(filter(None, map(words_of, item.content))):
-            messages.append(Message(item.role, text))
-    return messages
+    if item.status == "in_progress":
+        return None
+    if isinstance(item, FunctionCallOutputItem):
+        return Message("tool", item.output, call_id=item.call_id)
+    if isinstance(item, FunctionCallItem):
+        call = ToolCall(str(item.call_id), item.name, item.arguments)
+        return Message("assistant", "", calls=(call,)) if item.status == "completed" else None
+    text = " ".join(filter(None, map(words_of, item.content)))
+    return Message(item.role, text) if text else None
 
 
 def words_of(part: ContentPart) -> str:
@@ -86,5 +82,7 @@ def truncated(messages: Sequence[Message], rule: str | RetentionRatio) -> list[M
 
 
 def _tokens(message: Message) -> int:
-    chars = len(message.text) + sum(len(call.name) + len(call.arguments) for call in message.calls)
+    chars = len(message.text)
+    if message.calls:
+        chars += sum(len(call.name) + len(call.arguments) for call in message.calls)
     return _TOKENS_PER_MESSAGE + chars // CHARS_PER_TOKEN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from msgspec import UNSET
@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from relay.audio import BYTES_PER_SAMPLE, RATE_HZ, Format
 from relay.errors import BadEvent
 from relay.events import Message
-from relay.wire.context import messages_of, words_of
+from relay.wire.context import message_of, words_of
 from relay.wire.types import (
     MAX_ID_CHARS,
     ContentPart,
@@ -47,12 +47,22 @@ class Entry:
         heard: The words that were heard, if playback ended early.
         audio_bytes: Audio sent for it so far, in `audio_format`.
         audio_format: Format of that audio.
+        message: The item as a language model is given it, if it is. Kept, as every reply of a long call is given all.
     """
 
     item: Item
     heard: str | None = None
     audio_bytes: int = 0
     audio_format: Format = "pcm16"
+    message: Message | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Makes its message."""
+        self.message = message_of(self.item)
+
+    def put(self, item: Item) -> None:
+        """Another item in its place."""
+        self.item, self.message = item, message_of(item)
 
     @property
     def audio_ms(self) -> int:
@@ -141,7 +151,7 @@ class Conversation:
         """Replaces an item in its place."""
         entry = self._entries[item_id]
         self._chars += _chars(item) - _chars(entry.item)
-        entry.item = item
+        entry.put(item)
 
     def remove(self, item_id: str) -> None:
         """Removes an item. Raises BadEvent if it is not here, or is still being spoken."""
@@ -192,7 +202,8 @@ class Conversation:
 
     def messages(self) -> list[Message]:
         """What a language model is given of it."""
-        return messages_of(self.items)
+        entries = (self._entries[item_id] for item_id in self._order)
+        return [entry.message for entry in entries if entry.message is not None]
 
 
 def accepted(item: Item, item_id: str, param: str) -> Item:

@@ -15,14 +15,14 @@ from relay.wire.basis import Basis, basis_of, resolved
 from relay.wire.binary import AudioFrame, encode_audio
 from relay.wire.commands import ResponseParams, Usage
 from relay.wire.config import RelayOptions, SessionConfig
-from relay.wire.context import messages_of, truncated
+from relay.wire.context import message_of, truncated
 from relay.wire.conversation import Conversation
 from relay.wire.outbox import Outbox
 from relay.wire.output import CallOutput, MessageOutput, Place
 from relay.wire.server_events import RateLimitsUpdated
 from relay.wire.session_object import format_to_wire
 from relay.wire.shown import response_error, usage_object
-from relay.wire.types import MAX_ID_CHARS, Item, ItemReference, ItemStatus, Modality
+from relay.wire.types import MAX_ID_CHARS, ItemReference, ItemStatus, Modality
 
 Status = Literal["completed", "cancelled", "failed", "incomplete"]
 Reason = Literal["turn_detected", "client_cancelled", "max_output_tokens", "content_filter"]
@@ -112,14 +112,16 @@ class Response:
 
     def context(self) -> list[Message]:
         """What it answers: the conversation as it is now, or the input that the client gave in its place."""
-        items: list[Item] = []
-        for item in self._conversation.items if self.params.input is None else self.params.input:
+        if self.params.input is None:
+            return truncated(self._conversation.messages(), self._truncation)
+        found: list[Message | None] = []
+        for item in self.params.input:
             if isinstance(item, ItemReference):
                 entry = self._conversation.find(item.id)  # it may have been deleted since it was referred to
-                items.extend([] if entry is None else [entry.item])
+                found.append(None if entry is None else entry.message)
             else:
-                items.append(item)
-        return truncated(messages_of(items), self._truncation)
+                found.append(message_of(item))
+        return truncated([message for message in found if message is not None], self._truncation)
 
     def mute(self) -> None:
         """Drops all further output; `finish` is still due."""

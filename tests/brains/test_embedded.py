@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.brains import Brain
-from relay.brains.embedded import MAX_SENTENCES, EmbeddedBrain, EmbeddedDialogue, _load_vocabulary, _turns
+from relay.brains.embedded import (
+    MAX_SENTENCES,
+    EmbeddedBrain,
+    EmbeddedDialogue,
+    _count_turns,
+    _load_vocabulary,
+    _newest_turns,
+)
 from relay.engine.brain import BrainInput, BrainOutput, Sampling, common_prefix
 from relay.engine.engine import Engine
 from relay.errors import BrainUnavailable, EngineBusy, EngineUnavailable
@@ -221,9 +228,25 @@ roles = st.sampled_from(["system", "user", "assistant", "tool"])
 
 @given(st.lists(st.builds(Message, roles, st.text("a \n", max_size=3))))
 def test_turns_alternate(messages: list[Message]) -> None:
-    turns = _turns(messages)
+    turns = list(_newest_turns(messages))[::-1]
     assert all(one[0] != two[0] for one, two in itertools.pairwise(turns))
     assert all(text.strip() == text != "" for _, text in turns)
+    assert _count_turns(messages) == len(turns)
+    said = " ".join(message.text for message in messages if message.role in ("user", "assistant"))
+    assert " ".join(text for _, text in turns) == " ".join(said.split())
+
+
+def test_a_reply_late_in_a_long_call_reads_only_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary = _load_vocabulary(None)
+    read: list[str] = []
+    turn = vocabulary.tokenizer.turn
+    monkeypatch.setattr(vocabulary.tokenizer, "turn", lambda role, text: read.append(text) or turn(role, text))
+    counts = []
+    for length in (100, 2000):
+        read.clear()
+        vocabulary.context_of(says(*("one turn of a long talk",) * length), "", 80)
+        counts.append(len(read))
+    assert counts[0] == counts[1] < 100
 
 
 def test_a_reply_has_few_sentences() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.events import Message, ToolCall
-from relay.wire.context import MAX_TOKENS, messages_of, truncated
+from relay.wire.context import MAX_TOKENS, message_of, truncated
 from relay.wire.types import Item, RetentionRatio
 
 
@@ -35,10 +35,14 @@ def test_items_become_messages() -> None:
         item(**call, status="incomplete"),
         item(**output, output=""),
     ]
-    assert messages_of(items) == [
+    assert [message_of(one) for one in items] == [
         Message("system", "Be brief."),
+        None,
+        None,
+        None,
         Message("assistant", "Half a"),
         Message("assistant", "", calls=(ToolCall("c", "f", "{}"),)),
+        None,
         Message("tool", "", call_id="c"),
     ]
 

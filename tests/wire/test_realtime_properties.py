@@ -13,6 +13,7 @@ from relay.errors import BadEvent
 from relay.events import CallDelta
 from relay.wire.client_events import ERROR_CODES
 from relay.wire.commands import ResponseParams
+from relay.wire.context import message_of
 from relay.wire.realtime import MAX_BESIDE, RealtimeProtocol
 from tests.wire.protocol_talk import NewProtocol, SdkParse
 
@@ -302,4 +303,6 @@ def test_promises_are_kept_in_any_dialogue(
         assert tells(story, done=response.done, in_conversation=not response.is_out_of_band), story
     spoken = [response for response in dialogue.ever if not response.is_out_of_band]
     assert all(response.done for response in spoken[:-1])
-    assert all(message.text or message.calls or message.call_id for message in protocol.conversation.messages())
+    messages = protocol.conversation.messages()
+    assert all(message.text or message.calls or message.call_id for message in messages)
+    assert messages == [message for item in protocol.conversation.items if (message := message_of(item)) is not None]
