@@ -107,7 +107,7 @@ class RelayServer:
                     self._on_connection,
                     *address,
                     sock=self._listener,
-                    backlog=1 if self._listener else 100,  # so many are accepted at once: see `SharedListener`
+                    backlog=100 if self._listener is None else 1,  # of a shared one: how many it accepts at once
                     process_request=self._on_request,
                     subprotocols=[Subprotocol(name) for name in _SUBPROTOCOLS],
                     select_subprotocol=_select_subprotocol,

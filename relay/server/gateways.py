@@ -32,6 +32,7 @@ from relay.server.admission import SeatEngine, Seats, deciding
 from relay.server.app import tls_context, url_of
 from relay.server.engines import EngineProcesses
 from relay.server.gateway import GatewayJob
+from relay.server.listener import BACKLOG
 from relay.server.models import keep_for_good
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 8.0
 RESTART_DELAY_S = 1.0
 _WATCH_S = 0.25
-_BACKLOG = 1024
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Environment of all processes, where the user has not set it otherwise; torch, MKL and the OpenBLAS of NumPy go by it.
 What they compute on the host are small products, again and again: with a thread for each core, in each library of each
@@ -208,7 +208,7 @@ async def _listen(config: ServerConfig) -> socket.socket:
     try:
         found = await loop.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
-        return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=_BACKLOG)
+        return socket.create_server((str(address[0]), int(address[1])), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {config.host}:{config.port} ({error.strerror or error}); choose another --port"

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_BACKLOG = 1024
+BACKLOG = 1024
+"""Newcomers that may wait at the socket."""
 _WAIT_S = 0.02
 _FORGET_S = 0.01
 
@@ -32,7 +33,7 @@ class SharedListener(socket.socket):
 
     def listen(self, backlog: int = 0, /) -> None:
         """Listens, whatever the backlog: asyncio means by it also how many it accepts at once, and that is one here."""
-        super().listen(_BACKLOG)
+        super().listen(BACKLOG)
 
     def accept(self) -> tuple[socket.socket, Any]:
         """A newcomer. Raises BlockingIOError when there is none, or others are to have it."""
