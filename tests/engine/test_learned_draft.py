@@ -326,8 +326,9 @@ def test_the_device_and_the_folder_choose_the_runner(
     save_draft(MODEL, tmp_path)
     assert isinstance(fast.make_runner(ears, tmp_path, tokenizer, "cpu", max_slots=2), TorchDraftRunner)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(EngineUnavailable, match=f"{tmp_path.name}/listen.onnx.*pip install"):
+    with pytest.raises(EngineUnavailable, match=f"{tmp_path.name}/listen.onnx.*pip install") as lacking:
         fast.make_runner(ears, tmp_path, tokenizer, "cpu", max_slots=2)
+    assert str(fast.insisted(lacking.value)).endswith("; or use --path cascade")
 
 
 def test_the_verifier_behind_its_engine_judges_as_the_network_does(models: Path) -> None:
@@ -375,8 +376,9 @@ def test_without_weights_it_is_said_what_is_missing(
 ) -> None:
     monkeypatch.setattr(loading, "read_manifest", lambda *_, **__: {})
     for path, missing in (("relay", "draft and verifier and ears models"), ("draft", "draft and ears models")):
-        with pytest.raises(WeightsError, match=f"the path {path} needs the weights of the {missing}"):
+        with pytest.raises(WeightsError, match=f"the path {path} needs the weights of the {missing}") as lacking:
             fast.folders(path, None)  # type: ignore[arg-type]
+        assert str(fast.insisted(lacking.value)).endswith("; or use --path cascade")
     shutil.copytree(models / "draft", tmp_path / "draft")
     with pytest.raises(WeightsError, match="the verifier and ears models"):
         fast.folders("relay", tmp_path)
