@@ -87,6 +87,10 @@ class Handoff:
         if self._report is not None:
             on_report(self._report)
 
+    def detach(self) -> None:
+        """The reply has ended, and is not held any longer."""
+        self._on_report = self._clock = None
+
     def give_up(self) -> None:
         """The hold is used up: if the slow path has not continued by now, it need not any more."""
         self._hold_over.set()

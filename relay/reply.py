@@ -129,6 +129,9 @@ class Reply:
         except Exception as error:
             log.exception("turn %d: the reply failed", self.turn_id)
             self._finish(error)
+        finally:
+            if handoff is not None:
+                handoff.detach()
 
     def fail(self, error: RelayError) -> None:
         """Ends a reply that could not be begun."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 from relay.audio import BYTES_PER_SAMPLE, RATE_HZ, Format
 from relay.brains import Dialogue
 from relay.channel import Channel, ChannelFull
-from relay.errors import AudioTooFast, BadEvent, RelayError, StageFailed, shown
+from relay.errors import AudioTooFast, BadEvent, StageFailed, shown
 from relay.events import Message, Piece
 from relay.fast_path import FastPath
 from relay.handoff import Handoff
@@ -20,6 +20,7 @@ from relay.reply import FALLBACKS, Reply, once
 from relay.services import Recorder, Services, Transport
 from relay.speculation import Speculation
 from relay.stages.speak import Voice
+from relay.tasks import first_error, forget_cancellation
 from relay.turn import (
     AnnounceTurn,
     CancelAsked,
@@ -101,7 +102,7 @@ class Session:
         self._beside = OutOfBand(
             protocol,
             services,
-            spawn=lambda work: self._tasks.create_task(work),
+            spawn=self._spawn,
             settled=self._settled,
             flush=self._flush,
             on_audio=self._count_audio,
@@ -145,7 +146,7 @@ class Session:
                     if self._duck_over is not None:
                         self._duck_over.cancel()
             except BaseExceptionGroup as group:
-                raise _first(group) from group
+                raise first_error(group) from group
 
     async def _receive(self) -> None:
         while (message := await self._transport.receive()) is not None:
@@ -286,8 +287,13 @@ class Session:
             self._stepped.clear()
             await self._stepped.wait()
 
-    def _spawn_in_dialogue(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._tasks.create_task(work)
+        task.add_done_callback(forget_cancellation)
+        return task
+
+    def _spawn_in_dialogue(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._spawn(work)
         self._in_dialogue.add(task)
         task.add_done_callback(self._in_dialogue.discard)
         return task
@@ -401,12 +407,3 @@ class Session:
 
 def _weight(item: Ordered) -> int:
     return len(item.data) if isinstance(item, AudioAppended) else 1_000
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one that says most: an error of ours, else the first."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        ours = [e for e in found.exceptions if isinstance(e, RelayError)]
-        found = ours[0] if ours else found.exceptions[0]
-    return found
