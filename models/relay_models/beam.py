@@ -3,8 +3,7 @@
 Decoding takes the encoder's frames chunk by chunk; how they are split makes no difference. What all hypotheses agree on
 is stable and never taken back; what the best one says beyond that is a guess.
 
-Many streams are decoded side by side: their hypotheses share one product of the joint network per round, and what
-follows a history is computed once for all who come to it.
+Many streams are decoded side by side: their hypotheses share one product of each network per round.
 """
 
 from __future__ import annotations
@@ -21,8 +20,6 @@ from relay_models.host_transducer import Floats, HostTransducer, Memory
 from relay_models.lm import Lm
 from relay_models.words import Token
 
-KEPT_FUTURES = 4096
-"""What follows so many histories is kept: 14 MB with 512 pieces and a joint network of 320."""
 _SLACK = 1e-6  # candidates are looked for with a margin for rounding, and compared exactly afterwards
 
 
@@ -48,14 +45,12 @@ class Future:
         output: Of the prediction network, [joint].
         bonus: What is fused in for each next token, [vocabulary without blank].
         lm_state: Of the language model.
-        history: All that the prediction network knows of the past, where that is a few tokens; empty otherwise.
     """
 
     memory: Memory
     output: Floats
     bonus: Floats
     lm_state: int
-    history: tuple[int, ...]
 
 
 class Hypothesis(NamedTuple):
@@ -147,9 +142,8 @@ class BeamDecoder:
         self._reward = reward
         self._gap = gap
         self._patience_frames = patience_frames
-        self._futures: dict[tuple[tuple[int, ...], int, int], Future] = {}
         memory, output = transducer.start()
-        self._beginning = self._future(memory, output, lm.start() if lm else 0)
+        (self._beginning,) = self._futures([memory], output[None], [lm.start() if lm else 0])
 
     def open(self) -> BeamState:
         """State of a stream that has not begun."""
@@ -303,34 +297,20 @@ class BeamDecoder:
 
     def _follow(self, parents: Sequence[Future], tokens: Sequence[int]) -> list[Future]:
         """What follows one token later."""
-        if self._transducer.config.layers:  # the whole past matters: no two histories are alike
-            memories, outputs = self._transducer.advance([parent.memory for parent in parents], tokens)
-            states = [self._lm_after(parent, token) for parent, token in zip(parents, tokens, strict=True)]
-            return [self._future(*row) for row in zip(memories, outputs, states, strict=True)]
-        found = []
-        for parent, token in zip(parents, tokens, strict=True):
-            key = (parent.history, parent.lm_state, token)
-            if (future := self._futures.get(key)) is None:
-                # One by one, so that what is kept does not depend on who asked for it beside whom.
-                (memory,), outputs = self._transducer.advance([parent.memory], [token])
-                future = self._future(memory, outputs[0], self._lm_after(parent, token))
-                if len(self._futures) >= KEPT_FUTURES:
-                    self._futures.clear()
-                self._futures[key] = future
-            found.append(future)
-        return found
+        memories, outputs = self._transducer.advance([parent.memory for parent in parents], tokens)
+        states = [parent.lm_state for parent in parents]
+        if self._lm:
+            states = [self._lm.advance(state, token) for state, token in zip(states, tokens, strict=True)]
+        return self._futures(memories, outputs, states)
 
-    def _lm_after(self, parent: Future, token: int) -> int:
-        return self._lm.advance(parent.lm_state, token) if self._lm else 0
-
-    def _future(self, memory: Memory, output: Floats, lm_state: int) -> Future:
-        bonus = np.full(self._transducer.config.blank, self._reward, np.float32)
+    def _futures(self, memories: Sequence[Memory], outputs: Floats, lm_states: Sequence[int]) -> list[Future]:
+        """By history, what may follow each; `outputs`: [histories, joint]."""
+        bonuses = np.full((len(memories), self._transducer.config.blank), self._reward, np.float32)
         if self._lm and self._lm_weight:
-            bonus += np.float32(self._lm_weight) * self._lm.scores(lm_state)
+            bonuses += np.float32(self._lm_weight) * np.stack([self._lm.scores(state) for state in lm_states])
         if self._ilm_weight:
-            bonus -= np.float32(self._ilm_weight) * self._transducer.internal(output[None])[0]
-        history = () if self._transducer.config.layers else tuple(memory[0].tolist())
-        return Future(memory, output, bonus, lm_state, history)
+            bonuses -= np.float32(self._ilm_weight) * self._transducer.internal(outputs)
+        return list(map(Future, memories, outputs, bonuses, lm_states))
 
     def _settle(self, state: BeamState, ranked: list[Hypothesis]) -> tuple[Token, ...]:
         """Goes on with these hypotheses, without those that have differed from the best for too long.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -17,8 +18,8 @@ from relay_models.loading import WeightsError
 STEPS = 16
 """Quantised logarithms have steps of 1 / 16."""
 LEAST_BACK_OFF = -8.0
-CACHED = 4096
-"""Contexts whose scores are kept: 8 MB with 512 pieces."""
+CACHED = 256
+"""Contexts whose scores are kept, those used last: half a megabyte with 512 pieces, full within minutes of a call."""
 
 
 class Lm(Protocol):
@@ -90,7 +91,7 @@ class NGramLm:
         self._back_offs = back_offs
         self._vocabulary = len(orders[0].tokens)
         self._shorter = self._suffixes(ends)
-        self._cache: dict[int, NDArray[np.float32]] = {}
+        self._kept = functools.lru_cache(CACHED)(self._compute)
 
     @classmethod
     def load(cls, path: Path) -> NGramLm:
@@ -125,12 +126,7 @@ class NGramLm:
 
     def scores(self, state: int) -> NDArray[np.float32]:
         """Natural log-probability of each next piece, [vocabulary without blank]; not to be written to."""
-        if (found := self._cache.get(state)) is None:
-            found = self._compute(state)
-            if len(self._cache) >= CACHED:
-                self._cache.clear()
-            self._cache[state] = found
-        return found
+        return self._kept(state)
 
     def _compute(self, state: int) -> NDArray[np.float32]:
         first, last = self._begins[state], self._begins[state + 1]

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay_models import beam as beam_search
 from relay_models.beam import BeamDecoder, BeamOutput
 from relay_models.decoding import GreedyTransducer
 from relay_models.ears import Ears
@@ -202,14 +201,6 @@ def test_a_stream_of_no_numbers_fails_alone(kind: int, number: float) -> None:
         assert [t.number for t in got] == [t.number for t in decode(decoder, frames(seed))[0]]
     with pytest.raises(ArithmeticError, match="no number"):
         decoder.step(decoder.open(), heard[1])
-
-
-def test_what_was_forgotten_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    want = [decode(decoders(beam=4)[1], frames(seed))[0] for seed in range(5)]
-    monkeypatch.setattr(beam_search, "KEPT_FUTURES", 3)
-    decoder = decoders(beam=4)[1]
-    assert [decode(decoder, frames(seed))[0] for seed in range(5)] == want
-    assert 0 < len(decoder._futures) <= 3
 
 
 def test_beams_disagree_or_the_tests_above_would_show_little() -> None:

@@ -94,7 +94,7 @@ def test_forgotten_scores_are_computed_again(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(50):
         state = lm.advance(state, chance.randrange(START))
         np.testing.assert_array_equal(lm.scores(state), NGramLm._compute(fresh, state))
-        assert len(lm._cache) <= 3
+        assert lm._kept.cache_info().currsize <= 3
 
 
 def test_what_is_saved_is_read_again(tmp_path: Path) -> None:
