@@ -16,19 +16,18 @@ from relay_models import loading
 
 PREFILL_TOKENS = 64
 CACHE_ROWS = 16
-_GROW_TOKENS = 64
 
 
 class OnnxBrainRunner:
     """The language model behind the engine contract; slots share one session and a bounded pool of caches.
 
-    Each slot's cache is one array [tokens, layers, 2, kv_heads, head_dim] float16 that grows with the dialogue; the
-    graph reads its valid part and gives back only the new tokens' entries, so rolling back is forgetting a length.
+    Each slot's cache is one array [context, layers, 2, kv_heads, head_dim] float16; the graph reads its valid part and
+    gives back only the new tokens' entries, so rolling back is forgetting a length.
 
     Args:
         folder: Model folder; None takes the shipped one.
         max_slots: How many dialogues may be open.
-        cache_rows: How many of them keep a cache (2 MB each when the context is full).
+        cache_rows: How many of them keep a cache (2 MB each, of which the system gives what is written to).
         threads: Threads of one step.
     """
 
@@ -73,7 +72,7 @@ class OnnxBrainRunner:
                 raise ValueError(f"{len(x.tokens)} tokens are more than the model's context of {self._context}")
             plan = self._rows.plan(slot, x, chunk=PREFILL_TOKENS)
             stop = plan.start + len(plan.tokens)
-            cache = self._room(plan.row, stop)
+            cache = self._cache(plan.row)
             logits, entries = self._session.run(
                 ("logits", "new_entries"),
                 {
@@ -89,15 +88,12 @@ class OnnxBrainRunner:
             self._rows.drop(slot)  # its cache may not hold what the books say
             return error
 
-    def _room(self, row: int, tokens: int) -> npt.NDArray[np.float16]:
-        """The row's cache, grown to hold at least `tokens`."""
+    def _cache(self, row: int) -> npt.NDArray[np.float16]:
+        """The row's cache, made when the row is first used. It never grows: what grows bit by bit leaves holes."""
         cache = self._caches[row]
-        if cache is None or len(cache) < tokens:
-            shape = self._session.get_inputs()[1].shape[2:]
-            grown = np.zeros((-(-tokens // _GROW_TOKENS) * _GROW_TOKENS, *shape), dtype=np.float16)
-            if cache is not None:
-                grown[: len(cache)] = cache
-            self._caches[row] = cache = grown
+        if cache is None:
+            cache = np.zeros((self._context, *self._session.get_inputs()[1].shape[2:]), dtype=np.float16)
+            self._caches[row] = cache
         return cache
 
     def close(self, slot: int) -> None:
