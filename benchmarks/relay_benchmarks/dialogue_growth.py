@@ -29,8 +29,8 @@ from relay_benchmarks.trend import trend
 
 POOL_TURNS = 24
 """Turns that are said again and again: what is said in a minute does not change over the call."""
-WARM_UP_MINUTES = 3.0
-"""In which all of them are said once. Memory still rose by 8 MB in a call's second minute, then by 0.2 MB in each."""
+WARM_UP_MINUTES = 5.0
+"""In which all of them are said twice, and the language model's context fills."""
 FEWEST_POINTS = 4
 """A slope of fewer has no confidence interval."""
 _LAST_TURN_S = 60.0
