@@ -22,8 +22,6 @@ from relay_models.host_transducer import Floats, HostTransducer, Memory
 from relay_models.lm import Lm
 from relay_models.words import Token
 
-KEPT_FUTURES = 1024
-"""What follows so many histories is kept, those asked for last: 3.5 MB with 512 pieces and a joint network of 320."""
 _SLACK = 1e-6  # candidates are looked for with a margin for rounding, and compared exactly afterwards
 
 
@@ -116,6 +114,8 @@ class BeamDecoder:
         gap: Hypotheses that are worse than the best by more are dropped, in nats.
         patience_frames: A hypothesis is dropped when its first difference from the best one is as old as this: so long
             a token stays unstable at most.
+        kept_futures: What follows so many histories is kept, those asked for last; 3.4 kB each with 512 pieces and a
+            joint network of 320.
 
     Raises:
         ValueError: The beam, the gap or the patience is below what makes sense, or the language model is missing or of
@@ -133,6 +133,7 @@ class BeamDecoder:
         reward: float = 0.0,
         gap: float = 8.0,
         patience_frames: int = 12,
+        kept_futures: int = 1024,
     ) -> None:
         if beam < 1 or gap <= 0 or patience_frames < 1:
             raise ValueError("a beam search needs a beam, a gap and a patience above zero")
@@ -148,6 +149,7 @@ class BeamDecoder:
         self._reward = reward
         self._gap = gap
         self._patience_frames = patience_frames
+        self._kept_futures = kept_futures
         self._kept: OrderedDict[tuple[tuple[int, ...], int, int], Future] = OrderedDict()
         memory, output = transducer.start()
         (self._beginning,) = self._futures([memory], output[None], [lm.start() if lm else 0])
@@ -314,7 +316,7 @@ class BeamDecoder:
         found = [self._kept[key] for key in keys]
         for key in keys:
             self._kept.move_to_end(key)
-        while len(self._kept) > KEPT_FUTURES:
+        while len(self._kept) > self._kept_futures:
             self._kept.popitem(last=False)
         return found
 

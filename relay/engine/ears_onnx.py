@@ -91,7 +91,7 @@ class OnnxEarsRunner(LearnedEars[State]):
         right = choose_right(folder.rights, self._lookahead_ms)
         transducer = sound(lambda: load_transducer(folder))
         self._decoding = Decoding(
-            decoder=make_decoder(transducer, folder),
+            decoder=make_decoder(transducer, folder, self.max_batch),
             pieces=sound(lambda: load_pieces(folder.path)),
             right=right,
             delay_frames=folder.delay_frames,

@@ -101,7 +101,7 @@ class TorchEarsRunner(LearnedEars[int]):
         except RuntimeError as error:
             raise EngineUnavailable(f"torch cannot use {device!r}: {' '.join(str(error).split())}") from error
         self._decoding = Decoding(
-            decoder=make_decoder(transducer, folder),
+            decoder=make_decoder(transducer, folder, self.max_batch),
             pieces=sound(lambda: load_pieces(folder.path)),
             right=right,
             delay_frames=self._chunk.encoder.delay_frames,

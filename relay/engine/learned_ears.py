@@ -37,6 +37,7 @@ from relay_models.words import Words
 
 CATCH_UP_SAMPLES = samples_in(2_000, EARS_RATE_HZ)  # most that one step takes of a slot unless it is final
 WAITING_SAMPLES = samples_in(60_000, EARS_RATE_HZ)  # what may wait; more is dropped
+_FUTURES_A_STREAM = 128  # what the decoder keeps; a GPU server's share of it is 28 MB
 
 Floats = npt.NDArray[np.float32]
 Counts = npt.NDArray[np.int64]
@@ -333,14 +334,17 @@ def sound(read: Callable[[], T]) -> T:
         raise WeightsError(str(error)) from error
 
 
-def make_decoder(transducer: HostTransducer, folder: EarsFolder) -> BeamDecoder:
+def make_decoder(transducer: HostTransducer, folder: EarsFolder, max_batch: int) -> BeamDecoder:
     """A decoder with the folder's language model, if any, and the settings of config.json's `decoding`.
+
+    Many streams have more histories in common: the more are stepped at once, the more is kept.
 
     Raises WeightsError for settings that it has not, and for a damaged language model.
     """
     lm = sound(lambda: load_lm(folder))
     try:
-        return BeamDecoder(transducer, lm=lm, **folder.config.get("decoding", {}))
+        settings = folder.config.get("decoding", {})
+        return BeamDecoder(transducer, lm=lm, kept_futures=_FUTURES_A_STREAM * max_batch, **settings)
     except (TypeError, ValueError) as error:
         raise WeightsError(f"what config.json says under `decoding` are no settings of the decoder: {error}") from error
 

@@ -12,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay_models import beam as beam_search
 from relay_models.beam import BeamDecoder, BeamOutput
 from relay_models.decoding import GreedyTransducer
 from relay_models.ears import Ears
@@ -205,10 +204,9 @@ def test_a_stream_of_no_numbers_fails_alone(kind: int, number: float) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 3, 50])
-def test_what_was_forgotten_is_computed_again(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+def test_what_was_forgotten_is_computed_again(kept: int) -> None:
     want = [decode(decoders(beam=4)[1], frames(seed))[0] for seed in range(5)]
-    monkeypatch.setattr(beam_search, "KEPT_FUTURES", kept)
-    decoder = decoders(beam=4)[1]
+    decoder = decoders(beam=4, kept_futures=kept)[1]
     for seed in range(5):
         got = decode(decoder, frames(seed))[0]
         assert [(t.number, t.frame) for t in got] == [(t.number, t.frame) for t in want[seed]]
