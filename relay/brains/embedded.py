@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ MAX_SENTENCES = 3
 TOKEN_S = 0.1
 """A token takes at least so long to be said."""
 _NO_REPEAT = 3
-_DROPPED_TURNS = 8
+_DROPPED_MESSAGES = 8
 _SENTENCE_END = re.compile(r"[.!?][\"')]*(?=\s)")
 
 
@@ -181,7 +181,7 @@ class EmbeddedDialogue:
         Raises:
             BrainUnavailable: The engine failed or was closed.
         """
-        if next((role for role, _ in _newest_turns(messages)), None) != "user":
+        if next((role for _, role, _ in _newest_turns(messages)), None) != "user":
             return None
         context = self._vocabulary.context_of(messages, "", MAX_TOKENS)
         opened = context[:-2]  # without the end of the user's turn, and the role of the next
@@ -239,24 +239,25 @@ class _Vocabulary:
     def context_of(self, messages: Sequence[Message], prefix: str, reply_tokens: int) -> list[int]:
         """Tokens of the latest turns that fit, and of the reply's beginning; room for the reply is left.
 
-        What does not fit is dropped several turns at a time: the tokens that stay are then mostly those of the reply
+        What does not fit is dropped several messages at a time: the tokens that stay are then mostly those of the reply
         before, which the engine has in its cache.
         """
         room = self.context_tokens - reply_tokens
         ending = [self.tokenizer.assistant, *self.tokenizer.encode(prefix.strip())][:room]
-        kept: list[list[int]] = []
+        kept: deque[tuple[int, list[int]]] = deque()
         used = len(ending)
-        for role, text in _newest_turns(messages):
+        for first, role, text in _newest_turns(messages):
             turn = self.tokenizer.turn(role, text)
             if used + len(turn) > room:
                 if not kept and used < room - 1:  # the last turn alone is too long: its end matters most
-                    kept = [[turn[0], *turn[used + 1 - room :]]]
+                    kept.append((first, [turn[0], *turn[used + 1 - room :]]))
+                oldest = kept[0][0] if kept else 0
+                while len(kept) > 1 and kept[0][0] < oldest + -oldest % _DROPPED_MESSAGES:
+                    kept.popleft()
                 break
-            kept.insert(0, turn)
+            kept.appendleft((first, turn))
             used += len(turn)
-        dropped = _count_turns(messages) - len(kept)
-        del kept[: min(-dropped % _DROPPED_TURNS, max(len(kept) - 1, 0))]
-        return [token for turn in kept for token in turn] + ending
+        return [token for _, turn in kept for token in turn] + ending
 
     def no_repeat(self, reply: Sequence[int]) -> list[int]:
         """Tokens that would say the same three in a row a second time within the reply."""
@@ -267,26 +268,25 @@ class _Vocabulary:
         return [reply[i + _NO_REPEAT - 1] for i in starts if tuple(reply[i : i + _NO_REPEAT - 1]) == tail]
 
 
-def _newest_turns(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+def _newest_turns(messages: Sequence[Message]) -> Iterator[tuple[int, str, str]]:
     """User and assistant turns, the newest first, neighbours of one role joined, empty ones left out.
 
     From behind, so that a reply late in a long call reads no more than one early in it.
+
+    Yields:
+        The number of its first message, who speaks, and what is said.
     """
-    speaker, texts = "", list[str]()
-    for message in reversed(messages):
+    first, speaker, texts = 0, "", list[str]()
+    for at in range(len(messages) - 1, -1, -1):
+        message = messages[at]
         if _is_turn(message):
             if message.role != speaker and texts:
-                yield speaker, " ".join(reversed(texts))
+                yield first, speaker, " ".join(reversed(texts))
                 texts = []
-            speaker = message.role
+            first, speaker = at, message.role
             texts.append(" ".join(message.text.split()))
     if texts:
-        yield speaker, " ".join(reversed(texts))
-
-
-def _count_turns(messages: Sequence[Message]) -> int:
-    """How many `_newest_turns` there are."""
-    return sum(1 for _ in itertools.groupby(message.role for message in messages if _is_turn(message)))
+        yield first, speaker, " ".join(reversed(texts))
 
 
 def _is_turn(message: Message) -> bool:

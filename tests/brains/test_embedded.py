@@ -11,7 +11,6 @@ from relay.brains.embedded import (
     MAX_SENTENCES,
     EmbeddedBrain,
     EmbeddedDialogue,
-    _count_turns,
     _load_vocabulary,
     _newest_turns,
 )
@@ -229,11 +228,12 @@ roles = st.sampled_from(["system", "user", "assistant", "tool"])
 @given(st.lists(st.builds(Message, roles, st.text("a \n", max_size=3))))
 def test_turns_alternate(messages: list[Message]) -> None:
     turns = list(_newest_turns(messages))[::-1]
-    assert all(one[0] != two[0] for one, two in itertools.pairwise(turns))
-    assert all(text.strip() == text != "" for _, text in turns)
-    assert _count_turns(messages) == len(turns)
+    assert all(one[1] != two[1] for one, two in itertools.pairwise(turns))
+    assert all(text.strip() == text != "" for _, _, text in turns)
+    assert all(messages[first].role == role and messages[first].text.strip() for first, role, _ in turns)
+    assert [first for first, _, _ in turns] == sorted({first for first, _, _ in turns})
     said = " ".join(message.text for message in messages if message.role in ("user", "assistant"))
-    assert " ".join(text for _, text in turns) == " ".join(said.split())
+    assert " ".join(text for _, _, text in turns) == " ".join(said.split())
 
 
 def test_a_reply_late_in_a_long_call_reads_only_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
